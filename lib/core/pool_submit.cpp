@@ -1,0 +1,246 @@
+// Pool: the way in. Function names, payload memory, submit, hints, cancel.
+#include <sys/types.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "pool.hpp"
+
+namespace aiomq {
+
+int Pool::locked_refusal() const {
+    if (state_ == AIOMQ_POOL_BROKEN) return -EPIPE;
+    return closing_ ? -ESHUTDOWN : 0;
+}
+
+int Pool::function(std::string_view name, std::uint32_t &ret_function) {
+    const Lock lock(*this);
+    if (const int refusal = locked_refusal(); refusal != 0) return refusal;
+    const std::string key(name);
+    if (const auto known = functions_.find(key); known != functions_.end()) {
+        ret_function = known->second;
+        return 0;
+    }
+    Header &header = segment_->header();
+    const std::uint32_t number = header.functions.load_relaxed();
+    if (number == kMaxFunctions) return -ENOSPC;
+    if (number == functions_committed_) {
+        const std::uint64_t page = segment_->layout().page_bytes;
+        const int error = sys::commit(
+            segment_->fd(),
+            segment_->layout().functions_offset + std::uint64_t{number} * sizeof(FunctionRecord), page);
+        if (error != 0) return error;
+        functions_committed_ += static_cast<std::uint32_t>(page / sizeof(FunctionRecord));
+    }
+    auto block = requests_.allocate(key.size());
+    if (!block) return block.error();
+    key.copy(segment_->at<char>(*block), key.size());
+    segment_->function(number) = {*block, key.size()};
+    header.functions.store_release(number + 1);
+    functions_.emplace(key, number);
+    ret_function = number;
+    return 0;
+}
+
+int Pool::allocate(std::uint64_t bytes, void **ret_payload) {
+    const Lock lock(*this);
+    if (const int refusal = locked_refusal(); refusal != 0) return refusal;
+    auto block = requests_.allocate(bytes);
+    if (!block) {
+        if (block.error() == -ENOMEM) want_room_ = true;
+        return block.error();
+    }
+    *ret_payload = segment_->at<void>(*block);
+    return 0;
+}
+
+int Pool::free_payload(void *payload) {
+    const Lock lock(*this);
+    if (!requests_.release(segment_->offset_of(payload))) return -EINVAL;
+    locked_room();
+    return 0;
+}
+
+/// Memory or a slot became free: a submit that was refused may be tried again.
+void Pool::locked_room() {
+    counters().request_used_bytes.store_relaxed(requests_.used_bytes());
+    if (!std::exchange(want_room_, false)) return;
+    room_ = true;
+    wake_application();
+}
+
+int Pool::check_task(const aiomq_task &task) const {
+    const bool data = task.kind >= AIOMQ_KIND_BYTES;
+    if (task.struct_bytes < sizeof(aiomq_task) || task.kind > AIOMQ_KIND_ERROR ||
+        (task.flags & ~(AIOMQ_TASK_ADOPT | AIOMQ_TASK_PROGRESS)) != 0 || task.reserved != 0 ||
+        task.items == 0 || task.items > kMaxItems || task.queue >= rings_.size() ||
+        task.function >= segment_->header().functions.load_relaxed() ||
+        (!data && task.payload_bytes != 0) || (task.payload == nullptr && task.payload_bytes != 0))
+        return -EINVAL;
+    return 0;
+}
+
+int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint64_t *ret_id) {
+    if (const int error = check_task(task); error != 0) return error;
+    if (free_slots_.empty()) {
+        want_room_ = true;
+        return -EAGAIN;
+    }
+    const std::uint32_t index = free_slots_.back();
+    Request &request = segment_->request(index);
+    std::uint64_t block = 0;
+    if ((task.flags & AIOMQ_TASK_ADOPT) != 0) {
+        block = task.payload == nullptr ? 0 : segment_->offset_of(task.payload);
+        if (requests_.block_bytes(block) < task.payload_bytes || task.payload_bytes == 0)
+            return -EINVAL;
+    } else if (task.payload_bytes > kInlinePayloadBytes) {
+        auto memory = requests_.allocate(task.payload_bytes);
+        if (!memory) {
+            if (memory.error() == -ENOMEM) want_room_ = true;
+            return memory.error();
+        }
+        block = *memory;
+        std::memcpy(segment_->at<void>(block), task.payload, task.payload_bytes);
+    } else if (task.payload_bytes > 0) {
+        std::memcpy(request.inline_payload, task.payload, task.payload_bytes);
+    }
+    free_slots_.pop_back();
+    ++in_use_;
+
+    request.task_id = next_serial_++ << kTaskSlotBits | index;
+    request.function = task.function;
+    request.kind = task.kind;
+    request.flags = static_cast<std::uint16_t>(task.flags);
+    request.items = task.items;
+    request.item_base = 0;
+    request.attempt = 1;
+    request.payload_bytes = task.payload_bytes;
+    request.payload_offset = block;
+    request.integer = task.integer;
+    request.submitted_ns = now_ns;
+    TaskRecord &record = tasks_[index];
+    record.id = request.task_id;
+    record.user = task.user;
+    record.payload_offset = block;
+    record.items = record.upto = record.left = task.items;
+    record.flags = task.flags;
+    record.in_use = true;
+    record.cancelled = false;
+    publish_ready(segment_->slot(index), task.queue, {0, task.items});
+    locked_push_hint(index, task.queue);
+    if (ret_id != nullptr) *ret_id = request.task_id;
+    return 0;
+}
+
+std::int64_t Pool::submit(const aiomq_task *tasks, std::size_t count, std::uint64_t *ret_ids) {
+    const Lock lock(*this);
+    if (const int refusal = locked_refusal(); refusal != 0) return refusal;
+    std::size_t done = 0;
+    std::uint64_t items = 0;
+    int error = 0;
+    const std::size_t stride = tasks[0].struct_bytes;
+    const std::uint64_t now_ns = sys::monotonic_coarse_ns();
+    for (; done < count; ++done) {
+        const auto &task = *reinterpret_cast<const aiomq_task *>(
+            reinterpret_cast<const char *>(tasks) + done * stride);
+        error = locked_submit(task, now_ns, ret_ids == nullptr ? nullptr : ret_ids + done);
+        if (error != 0) break;
+        items += task.items;
+    }
+    for (Ring &ring : rings_) ring.publish();
+    if (done == 0) return error;
+    counters().submitted.add_by_single_writer(items);
+    counters().request_used_bytes.store_relaxed(requests_.used_bytes());
+    counters().request_committed_bytes.store_relaxed(requests_.committed_bytes());
+    locked_wake_workers(done);
+    return static_cast<std::int64_t>(done);
+}
+
+/// Withdrawn tasks leave stale hints, so a ring can fill: then it is emptied and filled anew. The
+/// caller publishes the ring at the end of its batch.
+void Pool::locked_push_hint(std::uint32_t slot, std::uint32_t queue) {
+    switch (rings_[queue].put(slot)) {
+        case RingStatus::kOk: return;
+        case RingStatus::kFull: locked_rehint(); return;
+        default: locked_corrupt("queue " + std::to_string(queue) + " can't be pushed to");
+    }
+}
+
+void Pool::locked_rehint() {
+    std::uint32_t dropped = 0;
+    for (Ring &ring : rings_)
+        while (ring.pop(dropped) == RingStatus::kOk) {
+        }
+    std::vector<std::uint32_t> ready;
+    for (std::uint32_t slot = 0; slot < slot_count(); ++slot)
+        if (SlotWord::unpack(segment_->slot(slot).word.load_acquire()).phase == Phase::kReady)
+            ready.push_back(slot);
+    std::sort(ready.begin(), ready.end(),
+              [this](auto a, auto b) { return tasks_[a].id < tasks_[b].id; });
+    for (const std::uint32_t slot : ready) {
+        const std::uint32_t queue = SlotWord::unpack(segment_->slot(slot).word.load_relaxed()).queue;
+        if (queue >= rings_.size() || rings_[queue].put(slot) != RingStatus::kOk) {
+            locked_corrupt("queue " + std::to_string(queue) + " can't be filled again");
+            return;
+        }
+    }
+    for (Ring &ring : rings_) ring.publish();
+}
+
+int Pool::cancel(std::uint64_t task_id) {
+    const Lock lock(*this);
+    const std::uint32_t index = slot_of(task_id);
+    if (index >= tasks_.size()) return -ENOENT;
+    TaskRecord &record = tasks_[index];
+    if (!record.in_use || record.id != task_id) return -ENOENT;
+    Slot &slot = segment_->slot(index);
+    record.cancelled = true;
+    const std::uint32_t base = segment_->request(index).item_base;
+    if (withdraw(slot)) {
+        locked_deliver_same(index, base, record.upto, AIOMQ_CANCELLED, nullptr, UINT32_MAX);
+        locked_free_slot(index);
+    } else {
+        const SlotWord word = SlotWord::unpack(slot.word.load_acquire());
+        if (word.phase != Phase::kClaimed || word.worker >= worker_count()) return 0;
+        const ItemRange before = withdraw_unstarted(slot);
+        if (before.next < before.end && before.end <= record.items) {
+            const std::uint32_t upto = std::exchange(record.upto, before.next);
+            locked_deliver_same(index, before.next, upto, AIOMQ_CANCELLED, nullptr, UINT32_MAX);
+        }
+        locked_post(word.worker,
+                    {Notice::kCancel, std::uint64_t{word.generation} << kTaskSlotBits | index});
+    }
+    wake_application();
+    return 0;
+}
+
+void Pool::locked_post(std::uint32_t worker, Message message) {
+    WorkerSeat &seat = seats_[worker];
+    if (!seat.alive) return;  // what it would have released or stopped went with it
+    if (!seat.inbox_overflow.empty() || seat.inbox.push(message.pack()) != LaneStatus::kOk) {
+        seat.inbox_overflow.push_back(message.pack());
+        overflow_ = true;
+        segment_->record(worker).inbox_waiting.store_seq(1);
+    }
+    if (WorkerBits(segment_->flags().asleep).clear(worker)) {
+        sys::event_signal(seat.event_fd.get());
+        counters().wakeups_sent.fetch_add_relaxed(1);
+    }
+}
+
+void Pool::locked_flush_inboxes() {
+    if (!std::exchange(overflow_, false)) return;
+    for (std::uint32_t worker = 0; worker < seats_.size(); ++worker) {
+        WorkerSeat &seat = seats_[worker];
+        while (!seat.inbox_overflow.empty() &&
+               seat.inbox.push(seat.inbox_overflow.front()) == LaneStatus::kOk)
+            seat.inbox_overflow.pop_front();
+        if (seat.inbox_overflow.empty()) continue;
+        overflow_ = true;
+        segment_->record(worker).inbox_waiting.store_seq(1);
+        if (WorkerBits(segment_->flags().asleep).clear(worker))
+            sys::event_signal(seat.event_fd.get());
+    }
+}
+
+}  // namespace aiomq

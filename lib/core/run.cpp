@@ -1,0 +1,217 @@
+#include "run.hpp"
+
+#include <event2/event.h>
+
+#include <cstring>
+#include <memory>
+
+namespace aiomq {
+namespace {
+
+/// Busy time between two looks at the user's events.
+constexpr std::uint64_t kSliceNs = 2000000;
+constexpr unsigned kTasksPerClock = 64;
+
+struct BaseDeleter {
+    void operator()(event_base *base) const { event_base_free(base); }
+};
+struct EventDeleter {
+    void operator()(event *entry) const { event_free(entry); }
+};
+
+}  // namespace
+
+RunLoop::RunLoop(Worker &worker, aiomq_worker *handle, const aiomq_run_options &options)
+    : worker_(worker), handle_(handle), options_(options) {}
+
+int RunLoop::run() {
+    std::unique_ptr<event_base, BaseDeleter> own;
+    event_base *base = options_.base;
+    if (base == nullptr) {
+        own.reset(event_base_new());
+        base = own.get();
+    }
+    if (base == nullptr) return -ENOMEM;
+    const std::unique_ptr<event, EventDeleter> wake(event_new(
+        base, worker_.fd(), EV_READ | EV_PERSIST,
+        [](evutil_socket_t, short, void *self) { static_cast<RunLoop *>(self)->readable_ = true; },
+        this));
+    if (wake == nullptr || event_add(wake.get(), nullptr) != 0) return -ENOMEM;
+    if (const int error = worker_.ready(); error != 0 && error != -EALREADY) return error;
+    worker_.loop = base;
+    int error = 0;
+    while (error == 0 && !ended_) {
+        error = serve();
+        if (error < 0 || ended_) break;
+        const bool more = error > 0;
+        error = take_cancels();
+        const bool others = event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED) > 1;
+        if (more) {
+            if (others) event_base_loop(base, EVLOOP_NONBLOCK);
+            continue;
+        }
+        const bool wants = may_start();
+        if (wants && !others && worker_.spin()) continue;
+        if (worker_.sleep(wants) == 1) {
+            blocked_ = false;  // what is there may be a release
+            continue;
+        }
+        event_base_loop(base, EVLOOP_ONCE);
+        worker_.wake(std::exchange(readable_, false));
+        blocked_ = false;
+    }
+    worker_.loop = nullptr;
+    return error;
+}
+
+bool RunLoop::may_start() const {
+    return !blocked_ && worker_.running() < options_.concurrency;
+}
+
+/// Runs what is there for a slice of time. 1: there may be more; 0: nothing to start now; or -errno.
+int RunLoop::serve() {
+    if (const int error = retry_held(); error != 0) return error < 0 ? error : 0;
+    std::uint64_t end = 0;
+    for (unsigned count = 1; may_start(); ++count) {
+        if (backlog_.empty()) {
+            aiomq_job job;
+            const std::int64_t claimed = worker_.claim(&job, 1);
+            if (claimed == -ESHUTDOWN) ended_ = worker_.running() == 0;
+            if (claimed < 0) return claimed == -ESHUTDOWN ? 0 : static_cast<int>(claimed);
+            if (claimed == 0) return 0;
+            backlog_.push_back(job);
+        }
+        const aiomq_job job = backlog_.back();
+        std::uint32_t item = 0;
+        const int started = worker_.start(job.job, item);
+        if (started == -ENODATA || started == -EINVAL) {  // -EINVAL: its last item completed it
+            backlog_.pop_back();
+            continue;
+        }
+        if (started == -ENOMEM) {
+            blocked_ = true;
+            return 0;
+        }
+        if (started < 0) return started;
+        if (job.end_item - job.first_item == 1) backlog_.pop_back();
+        const int error = run_item(job, item);
+        if (error < 0) return error;
+        if (count % kTasksPerClock == 0) {
+            const std::uint64_t now = sys::monotonic_ns();
+            if (end == 0) end = now + kSliceNs;
+            if (now >= end) {
+                worker_.flush();
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
+int RunLoop::run_item(const aiomq_job &job, std::uint32_t item) {
+    const aiomq_handler *handler = handler_of(job.function);
+    if (handler == nullptr)
+        return fail(job.job, item, "aiomq.UnknownFunction",
+                    "no handler for \"" + name_of(job.function) + "\" in this worker's table");
+    const aiomq_call call{handle_, worker_.job_view(job.job), item, handler->user};
+    aiomq_item result{};
+    result.status = AIOMQ_OK;
+    const int answer = handler->function(&call, &result);
+    if (answer == 1) return 0;  // the handler completes it later
+    if (answer != 0)
+        return fail(job.job, item, "aiomq.HandlerError",
+                    name_of(job.function) + " returned " + std::to_string(answer) + " (" +
+                        std::strerror(answer < 0 ? -answer : answer) + ")");
+    result.index = item;
+    return complete(job.job, result);
+}
+
+/// Completes now, or as soon as there is room. What can never fit becomes an error.
+int RunLoop::complete(std::uint32_t job, const aiomq_item &item) {
+    const int error = worker_.complete(job, item);
+    if (error >= 0) return 0;
+    if (error == -ENOMEM) {
+        const auto *data = static_cast<const unsigned char *>(item.value.data);
+        Held held{job, item, {}};
+        if (item.kind >= AIOMQ_KIND_BYTES) held.data.assign(data, data + item.bytes);
+        held_.push_back(std::move(held));
+        blocked_ = true;
+        return 0;
+    }
+    if (error == -EMSGSIZE)
+        return fail(job, item.index, "aiomq.ResultTooLarge",
+                    "a result of " + std::to_string(item.bytes) +
+                        " bytes does not fit the worker's arena: raise arena_max_bytes");
+    if (error == -EINVAL)
+        return fail(job, item.index, "aiomq.BadResult",
+                    "the handler's result has an unknown status or kind, or bytes without data");
+    return error;
+}
+
+int RunLoop::fail(std::uint32_t job, std::uint32_t item, const std::string &type,
+                  const std::string &message) {
+    ErrorText text;
+    text.type = type;
+    text.message = message;
+    const int error = worker_.fail(job, item, text);
+    if (error != -ENOMEM) return error < 0 ? error : 0;
+    aiomq_item held{};
+    held.index = item;
+    held.status = AIOMQ_ERROR;
+    held.kind = AIOMQ_KIND_ERROR;
+    Held entry{job, held, std::vector<unsigned char>(error_bytes(text))};
+    entry.item.bytes = build_error(text, entry.data.data(), entry.data.size());
+    held_.push_back(std::move(entry));
+    blocked_ = true;
+    return 0;
+}
+
+/// 1: still no room.
+int RunLoop::retry_held() {
+    while (!held_.empty()) {
+        Held &held = held_.front();
+        if (held.item.kind >= AIOMQ_KIND_BYTES) held.item.value.data = held.data.data();
+        const int error = worker_.complete(held.job, held.item);
+        if (error == -ENOMEM) {
+            blocked_ = true;
+            return 1;
+        }
+        if (error < 0) return error;
+        held_.pop_front();
+    }
+    return 0;
+}
+
+int RunLoop::take_cancels() {
+    std::uint32_t job = 0;
+    while (worker_.cancelled(job) == 1) {
+        if (options_.cancel != nullptr) options_.cancel(options_.cancel_user, job);
+        // Nothing more of it starts: this ends the job if nothing runs either.
+        std::uint32_t item = 0;
+        if (worker_.start(job, item) == 0) return -EBADMSG;
+        std::erase_if(backlog_, [job](const aiomq_job &entry) { return entry.job == job; });
+    }
+    return 0;
+}
+
+const aiomq_handler *RunLoop::handler_of(std::uint32_t function) {
+    if (function < handlers_.size() && handlers_[function] != nullptr) return handlers_[function];
+    const std::string name = name_of(function);
+    for (std::size_t i = 0; i < options_.handler_count; ++i) {
+        if (name != options_.handlers[i].name) continue;
+        if (function >= handlers_.size()) handlers_.resize(function + 1);
+        handlers_[function] = &options_.handlers[i];
+        return handlers_[function];
+    }
+    return nullptr;
+}
+
+std::string RunLoop::name_of(std::uint32_t function) {
+    const char *name = nullptr;
+    std::size_t bytes = 0;
+    if (worker_.function(function, &name, &bytes) != 0)
+        return "function " + std::to_string(function);
+    return {name, bytes};
+}
+
+}  // namespace aiomq

@@ -1,0 +1,129 @@
+// System calls, wrapped once: errors as values, descriptors that close themselves, clocks.
+//
+// Nothing here knows about pools. Every function gives a negative errno instead of setting errno,
+// restarts on EINTR, and creates descriptors close-on-exec.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace aiomq {
+
+/// A value or a negative errno; what std::expected<T, int> will be.
+template <typename T>
+class Result {
+  public:
+    Result(T value) : value_(std::move(value)) {}        // NOLINT(google-explicit-constructor)
+    static Result failure(int error) { return Result(error, nullptr); }
+
+    explicit operator bool() const { return error_ == 0; }
+    int error() const { return error_; }
+    T &value() { return value_; }
+    T &operator*() { return value_; }
+    T *operator->() { return &value_; }
+
+  private:
+    Result(int error, std::nullptr_t) : error_(error) {}
+    T value_{};
+    int error_ = 0;
+};
+
+/// Owns one file descriptor.
+class UniqueFd {
+  public:
+    UniqueFd() = default;
+    explicit UniqueFd(int fd) : fd_(fd) {}
+    UniqueFd(UniqueFd &&other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    UniqueFd &operator=(UniqueFd &&other) noexcept {
+        reset(std::exchange(other.fd_, -1));
+        return *this;
+    }
+    UniqueFd(const UniqueFd &) = delete;
+    UniqueFd &operator=(const UniqueFd &) = delete;
+    ~UniqueFd() { reset(); }
+
+    int get() const { return fd_; }
+    explicit operator bool() const { return fd_ >= 0; }
+    void reset(int fd = -1);
+
+  private:
+    int fd_ = -1;
+};
+
+namespace sys {
+
+inline constexpr std::uint64_t kForever = UINT64_MAX;
+
+std::uint64_t monotonic_ns();
+/// Resolution of some milliseconds, a quarter of the cost: for ages that people read.
+std::uint64_t monotonic_coarse_ns();
+std::uint64_t realtime_ns();
+
+std::size_t page_size();
+/// CPUs this process may use: affinity mask, and the cgroup's quota rounded up. At least 1.
+unsigned usable_cpus();
+std::uint64_t physical_memory_bytes();
+/// What the memory cgroups above this process still allow, or UINT64_MAX without a limit.
+std::uint64_t cgroup_available_bytes();
+
+/// A memfd of @bytes, sealed against growing, shrinking and further seals. Sparse: see commit().
+Result<UniqueFd> sealed_memfd(const char *name, std::uint64_t bytes);
+/// True when @fd is a memfd that can never shrink, so that mapping it can't end in SIGBUS.
+bool sealed_against_shrinking(int fd);
+/// Gives the range real pages. -ENOMEM or -ENOSPC where none are to be had, never a later SIGBUS.
+int commit(int fd, std::uint64_t offset, std::uint64_t bytes);
+
+Result<UniqueFd> event_fd();
+/// Makes an eventfd readable. 0, also when it already is.
+int event_signal(int fd);
+/// Makes an eventfd unreadable again. True if it was readable.
+bool event_consume(int fd);
+
+Result<UniqueFd> open_pidfd(pid_t pid);
+/// Sends @signal through a pidfd, which can't hit a recycled pid.
+int signal_process(int pidfd, int signal);
+/// Waits up to @timeout_ns for @fd to become readable: 1, 0 (time is over) or -errno (-EINTR too).
+int poll_readable(int fd, std::uint64_t timeout_ns);
+/// Duplicate at or above @lowest, close-on-exec.
+Result<UniqueFd> duplicate(int fd, int lowest);
+int set_cloexec(int fd, bool on);
+/// True for an open descriptor.
+bool is_open(int fd);
+Result<UniqueFd> open_null();
+
+/// What a new process inherits: @source appears there as @target.
+struct InheritedFd {
+    int source;
+    int target;
+};
+
+/// Starts a program with default signal dispositions, an empty signal mask and only the named
+/// descriptors (and 0, 1). Sources must lie above every target.
+Result<pid_t> spawn(const std::vector<std::string> &argv,
+                    const std::vector<std::string> &environment,
+                    const std::vector<InheritedFd> &inherited, int close_from);
+
+/// How a process ended; status -1 when the kernel no longer knows (the application ignores SIGCHLD
+/// or reaped the child itself).
+struct ExitStatus {
+    bool known = false;
+    int exit_code = -1;
+    int signal = 0;
+};
+/// Reaps @pid if it has ended. False: it still runs.
+bool reap(pid_t pid, ExitStatus &ret_status);
+
+/// "exited with status 3" or "was killed by signal 9 (SIGKILL)".
+std::string describe_exit(const ExitStatus &status);
+/// The last path component of the running program.
+std::string program_name();
+
+}  // namespace sys
+}  // namespace aiomq

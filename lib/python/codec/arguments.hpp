@@ -1,0 +1,67 @@
+// Arguments: the payload of a task, decoded call by call as its items start.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "decoder.hpp"
+#include "python.hpp"
+#include "reader.hpp"
+
+namespace aiomq::py {
+
+/// The arguments of one call, ready for a vectorcall. Few and positional ones need no tuple.
+class CallArguments {
+  public:
+    CallArguments() = default;
+    ~CallArguments() { clear(); }
+    CallArguments(const CallArguments &) = delete;
+    CallArguments &operator=(const CallArguments &) = delete;
+
+    /// Calls @function; new reference or NULL with an exception set.
+    PyObject *call(PyObject *function);
+    void clear();
+    /// As (tuple, dict); new reference or NULL.
+    PyObject *as_pair() const;
+
+  private:
+    friend class Arguments;
+    static constexpr std::uint32_t kInside = 6;
+
+    PyObject *inside_[1 + kInside] = {};  // the first is room for `self`
+    std::uint32_t count_ = 0;
+    Ref tuple_;   // instead of inside_, when there are more or there are keywords
+    Ref kwargs_;  // may be null
+};
+
+class Arguments {
+  public:
+    /// As in aiomq_job. Messages of up to 64 KiB are copied, larger ones must outlive this object. False
+    /// with ValueError set: not a payload that Python can be called with.
+    bool open(unsigned kind, std::int64_t integer, const void *payload, std::uint64_t bytes);
+
+    /// How many calls there are; 1 if every call has the same arguments.
+    std::uint32_t count() const { return count_; }
+    /// The arguments of call @index. False with an exception set.
+    bool get(std::uint32_t index, CallArguments &ret);
+
+  private:
+    enum class Shape { kSame, kValue, kCall, kColumns, kCalls };
+
+    bool open_chunk();
+    bool get_value(CallArguments &ret);
+    bool get_columns(std::uint32_t index, CallArguments &ret);
+    bool get_call(const StructView &call, CallArguments &ret);
+
+    Shape shape_ = Shape::kSame;
+    std::uint32_t count_ = 1;
+    Ref same_;  // kSame: the one argument of every call, or null: none
+    std::unique_ptr<std::uint64_t[]> copy_;
+    Reader reader_;
+    StructView root_;
+    std::vector<Column> columns_;
+    ListView calls_;
+};
+
+}  // namespace aiomq::py

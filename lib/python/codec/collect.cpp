@@ -1,0 +1,229 @@
+#include "collect.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "aiomq/aiomq.h"
+#include "decoder.hpp"
+#include "runtime.hpp"
+
+namespace aiomq::py {
+namespace {
+
+constexpr std::size_t kBatch = 64;
+// Up to here a message is decoded from a private copy, which its worker can't change any more.
+constexpr std::uint64_t kCopyBytes = 64 << 10;
+
+/// Gives back what a completion holds, however the decoding of it ends.
+class Loans {
+  public:
+    Loans(aiomq_pool *pool, const aiomq_completion *completions, std::size_t count)
+        : pool_(pool), completions_(completions), count_(count) {}
+    ~Loans() {
+        for (std::size_t i = released_; i < count_; ++i) {
+            aiomq_pool_release(pool_, completions_[i].loan);
+        }
+    }
+    Loans(const Loans &) = delete;
+    Loans &operator=(const Loans &) = delete;
+    /// Releases the next one, as soon as it has been decoded.
+    void release_next() { aiomq_pool_release(pool_, completions_[released_++].loan); }
+
+  private:
+    aiomq_pool *pool_;
+    const aiomq_completion *completions_;
+    std::size_t count_;
+    std::size_t released_ = 0;
+};
+
+PyObject *decode_message(const aiomq_item &item) {
+    if (item.bytes > kCopyBytes) {
+        return decode_value_message(item.value.data, item.bytes);
+    }
+    constexpr std::size_t kStackWords = 128;
+    std::uint64_t stack[kStackWords];
+    std::unique_ptr<std::uint64_t[]> heap;
+    std::uint64_t *copy = stack;
+    if (item.bytes > sizeof(stack)) {
+        heap.reset(new std::uint64_t[item.bytes / 8 + 1]);
+        copy = heap.get();
+    }
+    if (item.bytes != 0) {
+        std::memcpy(copy, item.value.data, item.bytes);
+    }
+    return decode_value_message(copy, item.bytes);
+}
+
+/// A text field of an error as str; what is not UTF-8 is replaced, since an error must arrive.
+PyObject *error_text(const char *text) {
+    const char *known = text != nullptr ? text : "";
+    return PyUnicode_DecodeUTF8(known, static_cast<Py_ssize_t>(std::strlen(known)), "replace");
+}
+
+PyObject *decode_error(const aiomq_item &item) {
+    const std::uint64_t bytes = item.bytes + 64;
+    const std::unique_ptr<std::uint64_t[]> buffer(new std::uint64_t[bytes / 8 + 1]);
+    aiomq_error error{};
+    if (aiomq_error_decode(&item, buffer.get(), bytes, &error) != 0) {
+        damaged("not an error");
+        return nullptr;
+    }
+    const Ref pickled(error.pickled != nullptr
+                          ? PyBytes_FromStringAndSize(static_cast<const char *>(error.pickled),
+                                                      static_cast<Py_ssize_t>(error.pickled_bytes))
+                          : Ref::borrow(Py_None).release());
+    if (!pickled) {
+        return nullptr;
+    }
+    return PyObject_CallFunction(runtime.remote_failure, "NNNOiii", error_text(error.type),
+                                 error_text(error.message), error_text(error.traceback),
+                                 pickled.get(), error.exit_status, error.signal, error.pid);
+}
+
+PyObject *decode_item(const aiomq_item &item) {
+    const auto *data = static_cast<const char *>(item.value.data);
+    switch (item.kind) {
+        case AIOMQ_KIND_NONE:
+            Py_INCREF(Py_None);
+            return Py_None;
+        case AIOMQ_KIND_BOOL:
+            return PyBool_FromLong(item.value.integer != 0);
+        case AIOMQ_KIND_INT:
+            return PyLong_FromLongLong(item.value.integer);
+        case AIOMQ_KIND_FLOAT:
+            return PyFloat_FromDouble(item.value.real);
+        case AIOMQ_KIND_BYTES:
+            return PyBytes_FromStringAndSize(data, static_cast<Py_ssize_t>(item.bytes));
+        case AIOMQ_KIND_TEXT:
+            return PyUnicode_DecodeUTF8(data, static_cast<Py_ssize_t>(item.bytes), nullptr);
+        case AIOMQ_KIND_VALUE:
+            return decode_message(item);
+        case AIOMQ_KIND_ERROR:
+            return decode_error(item);
+        default:
+            damaged("a result of unknown kind");
+            return nullptr;
+    }
+}
+
+/// The pending exception as DecodeFailure(error): one bad result must not lose the others.
+PyObject *wrap_failure() {
+    const Ref error = take_exception();
+    return error ? PyObject_CallFunctionObjArgs(runtime.decode_failure, error.get(), nullptr)
+                 : nullptr;
+}
+
+/// Whether @items are the items 0 … n-1, each once, all OK.
+bool is_whole(const std::vector<aiomq_item> &items) {
+    std::vector<bool> seen;
+    for (std::size_t i = 0; i < items.size(); ++i) {
+        if (items[i].status != AIOMQ_OK || items[i].index >= items.size()) {
+            return false;
+        }
+        if (seen.empty() && items[i].index == i) {
+            continue;  // in order, as most are
+        }
+        if (seen.empty()) {
+            seen.resize(items.size());
+            std::fill(seen.begin(), seen.begin() + static_cast<std::ptrdiff_t>(i), true);
+        }
+        if (seen[items[i].index]) {
+            return false;
+        }
+        seen[items[i].index] = true;
+    }
+    return true;
+}
+
+/// The results in the order of their index; @decoded are in the order of @items.
+PyObject *as_values(const std::vector<aiomq_item> &items, std::vector<Ref> &decoded) {
+    Ref values(PyList_New(static_cast<Py_ssize_t>(items.size())));
+    for (std::size_t i = 0; values && i < items.size(); ++i) {
+        PyList_SetItem(values.get(), static_cast<Py_ssize_t>(items[i].index), decoded[i].release());
+    }
+    return values.release();
+}
+
+PyObject *as_others(const std::vector<aiomq_item> &items, std::vector<Ref> &decoded) {
+    Ref others(PyList_New(static_cast<Py_ssize_t>(items.size())));
+    for (std::size_t i = 0; others && i < items.size(); ++i) {
+        PyObject *entry =
+            Py_BuildValue("(IiN)", items[i].index, int{items[i].status}, decoded[i].release());
+        if (entry == nullptr) {
+            return nullptr;
+        }
+        PyList_SetItem(others.get(), static_cast<Py_ssize_t>(i), entry);
+    }
+    return others.release();
+}
+
+PyObject *decode_completion(const aiomq_completion &completion) {
+    // A copy, because the items may lie in shared memory and are looked at more than once.
+    const std::vector<aiomq_item> items(completion.items, completion.items + completion.item_count);
+    std::vector<Ref> decoded;
+    decoded.reserve(items.size());
+    bool failed = false;
+    for (const aiomq_item &item : items) {
+        Ref value(decode_item(item));
+        if (!value) {
+            failed = true;
+            value = Ref(wrap_failure());
+            if (!value) {
+                return nullptr;
+            }
+        }
+        decoded.push_back(std::move(value));
+    }
+    const bool whole = !failed && completion.items_left == 0 && is_whole(items);
+    Ref values(whole ? as_values(items, decoded) : Ref::borrow(Py_None).release());
+    Ref others(whole ? Ref::borrow(Py_None).release() : as_others(items, decoded));
+    if (!values || !others) {
+        return nullptr;
+    }
+    return Py_BuildValue("(KIINN)", static_cast<unsigned long long>(completion.user),
+                         completion.items_left, completion.worker, values.release(),
+                         others.release());
+}
+
+}  // namespace
+
+PyObject *collect(const RawCall &call) {
+    PyObject *given[2];
+    void *address = nullptr;
+    std::uint64_t limit = 0;
+    if (!parse("collect", call, {"pool", "limit"}, 0, given) || !to_address(given[0], &address) ||
+        !to_number(given[1], &limit)) {
+        return nullptr;
+    }
+    auto *pool = static_cast<aiomq_pool *>(address);
+    Ref list(PyList_New(0));
+    while (list && limit != 0) {
+        // Decoding may run Python code that calls this function again, so the batch is ours alone.
+        aiomq_completion completions[kBatch];
+        const std::size_t most = std::min<std::uint64_t>(kBatch, limit);
+        const std::int64_t taken = aiomq_pool_collect(pool, completions, most);
+        if (taken < 0) {
+            errno = static_cast<int>(-taken);
+            return PyErr_SetFromErrno(PyExc_OSError);
+        }
+        const auto count = static_cast<std::size_t>(taken);
+        Loans loans(pool, completions, count);
+        for (std::size_t i = 0; i < count; ++i) {
+            const Ref entry(decode_completion(completions[i]));
+            loans.release_next();
+            if (!entry || PyList_Append(list.get(), entry.get()) != 0) {
+                return nullptr;
+            }
+        }
+        if (count < most) {
+            break;
+        }
+        limit -= count;
+    }
+    return list.release();
+}
+
+}  // namespace aiomq::py

@@ -1,0 +1,46 @@
+// Decoder: Values and Columns of a message as Python objects.
+//
+// Decoding runs Python code when a pickle is met (and then anything may happen, but not to the Reader,
+// which holds no Python objects). Functions return a new reference, or NULL with an exception set.
+#pragma once
+
+#include <cstdint>
+
+#include "layout.hpp"
+#include "python.hpp"
+#include "reader.hpp"
+
+namespace aiomq::py {
+
+/// One column, opened: its elements can be had one by one in any order.
+class Column {
+  public:
+    Column() = default;
+
+    /// False with ValueError set: damaged.
+    bool open(Reader &reader, const StructView &view);
+    std::uint32_t count() const { return list_.count; }
+    /// Element @index, below count(). @depth of the element itself.
+    PyObject *element(Reader &reader, std::uint32_t index, unsigned depth) const;
+
+  private:
+    bool joined_element(const Reader &reader, std::uint32_t index, BytesView &ret) const;
+
+    ColumnKind kind_ = ColumnKind::VALUES;
+    ListView list_;
+    BytesView joined_;
+};
+
+/// The value in @view.
+PyObject *decode_value(Reader &reader, const StructView &view, unsigned depth);
+
+/// A whole message whose root is a Value.
+PyObject *decode_value_message(const void *words, std::uint64_t bytes);
+
+/// @column as a tuple: the positional arguments of a call.
+PyObject *decode_arguments(Reader &reader, const Column &column);
+
+/// The dict in @view, a Mapping. @texts_only: ValueError if a key is no text.
+PyObject *decode_mapping(Reader &reader, const StructView &view, unsigned depth, bool texts_only);
+
+}  // namespace aiomq::py

@@ -1,0 +1,50 @@
+#include "ledger.hpp"
+
+#include <unordered_map>
+
+namespace aiomq::py {
+namespace {
+
+struct Ledger {
+    std::unordered_map<std::uint32_t, JobAccount> accounts;
+    std::uint32_t held = 0;
+    bool holds = false;
+};
+
+// Never destroyed: worker threads of the application may outlive static destruction.
+Ledger &ledger() {
+    static auto *instance = new Ledger;
+    return *instance;
+}
+
+}  // namespace
+
+JobAccount &ledger_open(std::uint32_t job) { return ledger().accounts[job]; }
+
+void ledger_note(std::uint32_t job, int completed) {
+    if (completed != 0 && completed != 1) {
+        return;  // it still runs
+    }
+    Ledger &book = ledger();
+    const auto found = book.accounts.find(job);
+    if (found == book.accounts.end()) {
+        return;  // started by someone else
+    }
+    JobAccount &account = found->second;
+    account.running -= account.running != 0 ? 1 : 0;
+    account.over = completed == 1;
+    if (account.over && !(book.holds && book.held == job)) {
+        book.accounts.erase(found);
+    }
+}
+
+void ledger_close(std::uint32_t job) { ledger().accounts.erase(job); }
+
+void ledger_hold(std::uint32_t job) {
+    ledger().held = job;
+    ledger().holds = true;
+}
+
+void ledger_unhold() { ledger().holds = false; }
+
+}  // namespace aiomq::py

@@ -1,0 +1,129 @@
+// Plan: Python objects measured and flattened, ready to be written without touching Python again.
+//
+// Why two steps: a message is built in shared memory, so its size must be known first, and nothing may
+// change in between. A plan is made and written under one NoCollection, and neither step calls Python
+// code, so the objects can't change and the addresses of their bytes stay valid. What is not plain is
+// only reported here: the Encoder pickles it, which does run Python code, and plans again.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <unordered_set>
+#include <vector>
+
+#include "layout.hpp"
+#include "python.hpp"
+
+namespace aiomq::py {
+
+/// One value, or the head of one column. Containers are followed by their columns (a dict by two),
+/// columns by their elements: the order in which everything is written.
+struct Node {
+    union {
+        std::int64_t integer;  ///< kind INT; BOOL as 0 or 1; the bits of FLOAT
+        const void *data;      ///< BIGINT, TEXT, BYTES, PICKLE: `count` bytes
+        std::uint64_t joined;  ///< column of texts or bytes: their length together
+    };
+    std::uint32_t count;  ///< bytes; elements of a column; entries of a dict
+    std::uint16_t kind;   ///< ValueKind, or ColumnKind in the head of a column
+    std::uint16_t reserved;
+};
+static_assert(sizeof(Node) == 16);
+
+/// Nodes in a row. The first few, which is all that most calls need, live inside.
+class NodeBuffer {
+  public:
+    NodeBuffer() = default;
+    ~NodeBuffer();
+    NodeBuffer(const NodeBuffer &) = delete;
+    NodeBuffer &operator=(const NodeBuffer &) = delete;
+
+    /// False: out of memory.
+    bool push(const Node &node) {
+        if (size_ == capacity_ && !grow()) {
+            return false;
+        }
+        nodes_[size_++] = node;
+        return true;
+    }
+    void truncate(std::size_t size) { size_ = size; }
+    std::size_t size() const { return size_; }
+    Node &operator[](std::size_t index) { return nodes_[index]; }
+    const Node *begin() const { return nodes_; }
+
+  private:
+    static constexpr std::size_t kInside = 24;
+
+    bool grow();
+
+    Node inside_[kInside];
+    Node *nodes_ = inside_;
+    std::size_t size_ = 0;
+    std::size_t capacity_ = kInside;
+};
+
+class Plan {
+  public:
+    enum class Status {
+        kOk,
+        kNotPlain,  ///< must be pickled; nothing was added
+        kTooLarge,  ///< can't be a message at all
+        kFailed     ///< a Python exception is set
+    };
+
+    /// Where a column began; end_column() needs it.
+    struct Mark {
+        std::size_t head;
+        std::uint64_t words;
+        std::uint32_t kinds;
+    };
+
+    void reset();
+    /// Adds one argument, item or result.
+    Status add(PyObject *object);
+    /// Adds @pickled, a bytes object, in place of an object that is not plain. Borrowed.
+    Status add_pickle(PyObject *pickled);
+    /// What is added from here to end_column() is one column.
+    Status begin_column(Mark &mark);
+    /// @in_list: the column's own struct is an element of a list, counted by the caller.
+    Status end_column(const Mark &mark, std::uint64_t count, bool in_list = false);
+    /// Counts words of structs that the message has around the values.
+    void add_words(std::uint64_t words) { words_ += words; }
+
+    const Node *nodes() const { return nodes_.begin(); }
+    std::uint64_t words() const { return words_; }
+
+  private:
+    struct Visit {
+        std::uint64_t words;
+        bool repeated;
+    };
+
+    Status add_value(PyObject *object, unsigned depth);
+    Status add_int(PyObject *object);
+    Status add_bigint(PyObject *object);
+    Status add_text(PyObject *object, unsigned depth);
+    Status add_bytes(PyObject *object, unsigned depth);
+    Status add_data(ValueKind kind, const void *data, std::uint64_t bytes, std::uint64_t words);
+    Status add_sequence(PyObject *object, ValueKind kind, unsigned depth);
+    Status add_set(PyObject *object, ValueKind kind, unsigned depth);
+    Status add_dict(PyObject *object, unsigned depth);
+    Status push(ValueKind kind, std::int64_t integer);
+    Status enter(PyObject *object, bool changeable, unsigned depth, Visit &visit);
+    Status leave(const Visit &visit);
+    Status note_large(PyObject *object, std::uint64_t words, unsigned depth);
+
+    NodeBuffer nodes_;
+    std::uint64_t words_ = 0;
+    std::uint32_t kinds_ = 0;  // bit per ValueKind seen in the column being added
+
+    // Of the object that add() is at: see enter().
+    PyObject *root_ = nullptr;
+    std::unordered_set<PyObject *> seen_;
+    std::uint64_t repeated_words_ = 0;
+    unsigned inside_repeated_ = 0;
+
+    std::vector<Ref> kept_;  // bytes of big integers, which `data` of their nodes points into
+};
+
+}  // namespace aiomq::py

@@ -1,0 +1,148 @@
+#include "result.hpp"
+
+#include <cerrno>
+
+#include "encoder.hpp"
+#include "ledger.hpp"
+
+namespace aiomq::py {
+namespace {
+
+// Up to here a message is built on the stack and copied by the completion, perhaps into the slot.
+constexpr std::uint64_t kCopiedWords = 32;
+
+/// Completes with @value as a Value message.
+int complete_value(aiomq_worker *worker, std::uint32_t job, aiomq_item &item, PyObject *value) {
+    Encoder encoder;
+    if (!encoder.prepare_value(value, "the result")) {
+        return kRaised;
+    }
+    std::uint64_t words[kCopiedWords];
+    void *data = words;
+    item.kind = AIOMQ_KIND_VALUE;
+    item.bytes = encoder.words() * sizeof(std::uint64_t);
+    if (encoder.words() > kCopiedWords) {
+        const int error = aiomq_worker_alloc(worker, job, item.bytes, &data);
+        if (error != 0) {
+            return error;
+        }
+    }
+    encoder.write(static_cast<std::uint64_t *>(data));
+    item.value.data = data;
+    return aiomq_worker_complete(worker, job, &item);
+}
+
+/// True: @value is raw bytes of @item now. False: it must be a message; no exception is set.
+bool to_text(PyObject *value, aiomq_item &item) {
+    Py_ssize_t size = 0;
+    item.value.data = PyUnicode_AsUTF8AndSize(value, &size);
+    if (item.value.data == nullptr) {
+        PyErr_Clear();  // lone surrogates: the encoder will pickle them, or fail for want of memory
+        return false;
+    }
+    item.kind = AIOMQ_KIND_TEXT;
+    item.bytes = static_cast<std::uint64_t>(size);
+    return true;
+}
+
+/// Fills @item if @value is a scalar, text or bytes.
+bool to_simple(PyObject *value, aiomq_item &item) {
+    const PyTypeObject *type = Py_TYPE(value);
+    if (value == Py_None) {
+        item.kind = AIOMQ_KIND_NONE;
+    } else if (type == &PyLong_Type) {
+        int overflow = 0;
+        item.value.integer = PyLong_AsLongLongAndOverflow(value, &overflow);
+        item.kind = AIOMQ_KIND_INT;
+        return overflow == 0;
+    } else if (type == &PyFloat_Type) {
+        item.kind = AIOMQ_KIND_FLOAT;
+        item.value.real = PyFloat_AsDouble(value);
+    } else if (type == &PyBool_Type) {
+        item.kind = AIOMQ_KIND_BOOL;
+        item.value.integer = value == Py_True ? 1 : 0;
+    } else if (type == &PyUnicode_Type) {
+        return to_text(value, item);
+    } else if (type == &PyBytes_Type) {
+        item.kind = AIOMQ_KIND_BYTES;
+        item.bytes = static_cast<std::uint64_t>(PyBytes_Size(value));
+        item.value.data = PyBytes_AsString(value);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+struct Place {
+    void *worker = nullptr;
+    std::uint32_t job = 0;
+    std::uint32_t index = 0;
+};
+
+bool to_place(PyObject *const *given, Place &place) {
+    return to_address(given[0], &place.worker) && to_number(given[1], &place.job) &&
+           to_number(given[2], &place.index);
+}
+
+bool to_c_string(PyObject *object, const char **ret, Ref &keep) {
+    // Not UTF-8 as it is: a message may contain lone surrogates, and a traceback must arrive anyway.
+    keep = Ref(PyUnicode_AsEncodedString(object, "utf-8", "backslashreplace"));
+    *ret = keep ? PyBytes_AsString(keep.get()) : nullptr;
+    return *ret != nullptr;
+}
+
+}  // namespace
+
+int complete_item(aiomq_worker *worker, std::uint32_t job, std::uint32_t index,
+                  std::uint16_t status, PyObject *value) {
+    aiomq_item item{};
+    item.index = index;
+    item.status = status;
+    const int result = to_simple(value, item) ? aiomq_worker_complete(worker, job, &item)
+                                              : complete_value(worker, job, item, value);
+    ledger_note(job, result);
+    return result;
+}
+
+PyObject *publish(const RawCall &call) {
+    PyObject *given[5];
+    Place place;
+    std::uint32_t status = 0;
+    if (!parse("publish", call, {"worker", "job", "index", "status", "value"}, 0, given) ||
+        !to_place(given, place) || !to_number(given[3], &status)) {
+        return nullptr;
+    }
+    const int result = complete_item(static_cast<aiomq_worker *>(place.worker), place.job,
+                                     place.index, static_cast<std::uint16_t>(status), given[4]);
+    return result == kRaised ? nullptr : PyLong_FromLong(result);
+}
+
+PyObject *publish_error(const RawCall &call) {
+    PyObject *given[7];
+    Place place;
+    aiomq_error error{};
+    Ref keep[3];
+    if (!parse("publish_error", call,
+               {"worker", "job", "index", "type", "message", "traceback", "pickled"}, 0, given) ||
+        !to_place(given, place) || !to_c_string(given[3], &error.type, keep[0]) ||
+        !to_c_string(given[4], &error.message, keep[1]) ||
+        !to_c_string(given[5], &error.traceback, keep[2])) {
+        return nullptr;
+    }
+    if (given[6] != Py_None) {
+        char *pickled = nullptr;
+        Py_ssize_t size = 0;
+        if (PyBytes_AsStringAndSize(given[6], &pickled, &size) != 0) {
+            return nullptr;
+        }
+        error.pickled = pickled;
+        error.pickled_bytes = static_cast<std::size_t>(size);
+    }
+    error.exit_status = -1;
+    const int result = aiomq_worker_fail(static_cast<aiomq_worker *>(place.worker), place.job,
+                                         place.index, &error);
+    ledger_note(place.job, result);
+    return PyLong_FromLong(result);
+}
+
+}  // namespace aiomq::py

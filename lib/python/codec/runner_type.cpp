@@ -1,0 +1,179 @@
+#include "runner_type.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+
+#include "arguments_type.hpp"
+#include "parameters.hpp"
+#include "runner.hpp"
+#include "runtime.hpp"
+
+namespace aiomq::py {
+namespace {
+
+struct Object {
+    PyObject head;
+    Runner *runner;
+};
+
+Runner *held(PyObject *self) { return reinterpret_cast<Object *>(self)->runner; }
+
+PyObject *create(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {
+    static const char *const kNames[] = {"worker",     "loop",       "item_class", "enter_task",
+                                         "leave_task", "on_suspend", "on_trouble", nullptr};
+    PyObject *given[7];
+    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO", const_cast<char **>(kNames), &given[0],
+                                    &given[1], &given[2], &given[3], &given[4], &given[5],
+                                    &given[6]) == 0) {
+        return nullptr;
+    }
+    void *worker = nullptr;
+    if (!to_address(given[0], &worker)) {
+        return nullptr;
+    }
+    return guarded([&]() -> PyObject * {
+        RunnerHooks hooks{Ref::borrow(given[1]),
+                          Ref::borrow(given[2]),
+                          Ref::borrow(given[3]),
+                          Ref::borrow(given[4]),
+                          Ref::borrow(given[5]),
+                          Ref::borrow(given[6]),
+                          Ref(runtime.context_copy_current())};
+        if (!hooks.base_context) {
+            return nullptr;
+        }
+        auto runner =
+            std::make_unique<Runner>(static_cast<aiomq_worker *>(worker), std::move(hooks));
+        if (!runner->init()) {
+            return nullptr;
+        }
+        auto allocate = reinterpret_cast<allocfunc>(PyType_GetSlot(cls, Py_tp_alloc));
+        PyObject *self = allocate(cls, 0);
+        if (self != nullptr) {
+            reinterpret_cast<Object *>(self)->runner = runner.release();
+        }
+        return self;
+    });
+}
+
+int traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(self));
+    if (Runner *runner = held(self); runner != nullptr) {
+        const RunnerHooks &hooks = runner->hooks();
+        for (const Ref *ref : {&hooks.loop, &hooks.item_class, &hooks.enter_task, &hooks.leave_task,
+                               &hooks.on_suspend, &hooks.on_trouble, &hooks.base_context}) {
+            Py_VISIT(ref->get());
+        }
+        Py_VISIT(runner->spare());
+    }
+    return 0;
+}
+
+int clear(PyObject *self) {
+    if (held(self) != nullptr) {
+        held(self)->clear();
+    }
+    return 0;
+}
+
+void destroy(PyObject *self) {
+    PyTypeObject *cls = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    delete held(self);
+    auto free_memory = reinterpret_cast<freefunc>(PyType_GetSlot(cls, Py_tp_free));
+    free_memory(self);
+    Py_DECREF(cls);
+}
+
+bool to_permits(PyObject *object, std::uint32_t &permits) {
+    std::int64_t number = 0;
+    if (!to_integer(object, &number)) {
+        return false;
+    }
+    constexpr std::int64_t kMost = std::numeric_limits<std::uint32_t>::max();
+    permits = static_cast<std::uint32_t>(std::clamp<std::int64_t>(number, 0, kMost));
+    return true;
+}
+
+PyObject *run(PyObject *self, PyObject *const *values, Py_ssize_t count, PyObject *keywords) {
+    PyObject *given[7];
+    Runner::Job job{};
+    std::uint32_t permits = 0;
+    std::uint64_t deadline_ns = 0;
+    if (!parse("run", {values, count, keywords},
+               {"job", "function", "arguments", "first_index", "permits", "deadline_ns", "plain"},
+               1, given) ||
+        !to_number(given[0], &job.number) || !to_number(given[3], &job.first_index) ||
+        !to_permits(given[4], permits) || !to_number(given[5], &deadline_ns)) {
+        return nullptr;
+    }
+    job.function = given[1];
+    job.arguments = arguments_of(given[2]);
+    if (job.arguments == nullptr) {
+        return nullptr;
+    }
+    const int plain = given[6] != nullptr ? PyObject_IsTrue(given[6]) : 0;
+    if (plain < 0) {
+        return nullptr;
+    }
+    job.plain = plain != 0;
+    return guarded([&]() -> PyObject * {
+        Runner::Result result{};
+        if (!held(self)->run(job, permits, deadline_ns, result)) {
+            return nullptr;
+        }
+        return Py_BuildValue("(iI)", result.reason, result.suspended);
+    });
+}
+
+PyObject *get_base_context(PyObject *self, void * /*closure*/) {
+    return Ref::borrow(held(self)->hooks().base_context.get()).release();
+}
+
+int set_base_context(PyObject *self, PyObject *value, void * /*closure*/) {
+    // Only a Context can be copied; find out now rather than in the loop.
+    Ref copy(value != nullptr ? runtime.context_copy(value) : nullptr);
+    if (!copy) {
+        if (PyErr_Occurred() == nullptr) {
+            PyErr_SetString(PyExc_AttributeError, "base_context can't be deleted");
+        }
+        return -1;
+    }
+    held(self)->hooks().base_context = std::move(copy);
+    return 0;
+}
+
+PyMethodDef methods[] = {
+    {"run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run)),
+     METH_FASTCALL | METH_KEYWORDS,
+     "run(job, function, arguments, first_index, permits, deadline_ns, plain=False)"
+     " -> (reason, suspended)"},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyGetSetDef properties[] = {
+    {"base_context", get_base_context, set_base_context, "copied for each item", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyType_Slot slots[] = {
+    {Py_tp_doc, const_cast<char *>("Runner(worker, loop, item_class, enter_task, leave_task,"
+                                   " on_suspend, on_trouble)\n\nThe item loop of a worker.")},
+    {Py_tp_new, reinterpret_cast<void *>(create)},
+    {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
+    {Py_tp_clear, reinterpret_cast<void *>(clear)},
+    {Py_tp_dealloc, reinterpret_cast<void *>(destroy)},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, properties},
+    {0, nullptr},
+};
+
+PyType_Spec spec = {"aiomq._bridge.Runner", sizeof(Object), 0,
+                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots};
+
+}  // namespace
+
+PyObject *make_runner_type() { return PyType_FromSpec(&spec); }
+
+}  // namespace aiomq::py

@@ -1,0 +1,40 @@
+// Runtime: what the codec needs of the interpreter beyond the limited API, resolved once.
+#pragma once
+
+#include <cstddef>
+
+#include "python.hpp"
+
+namespace aiomq::py {
+
+/// Filled by runtime_init() and never changed: the objects live as long as the process.
+struct Runtime {
+    // Not in the limited API, but exported with these signatures by 3.10 to 3.13.
+    PyObject *(*context_copy)(PyObject *context);
+    PyObject *(*context_copy_current)();
+    int (*context_enter)(PyObject *context);
+    int (*context_exit)(PyObject *context);
+    PyObject *(*vectorcall)(PyObject *callable, PyObject *const *arguments, std::size_t count,
+                            PyObject *keywords);
+
+    PyObject *encode_error;     // _codec.EncodeError
+    PyObject *remote_failure;   // _bridge.RemoteFailure
+    PyObject *decode_failure;   // _bridge.DecodeFailure
+    PyObject *dumps;            // pickle.dumps
+    PyObject *loads;            // pickle.loads
+    PyObject *as_coroutine;     // _bridge.as_coroutine
+    PyObject *cancelled_error;  // asyncio.CancelledError
+    PyObject *coroutine_type;   // types.CoroutineType
+    PyObject *generator_type;   // types.GeneratorType
+};
+
+extern Runtime runtime;
+
+/// Room for `self` in front of the arguments: saves a bound method's callee from copying them.
+inline constexpr std::size_t kArgumentsOffset = std::size_t{1} << (8 * sizeof(std::size_t) - 1);
+
+/// Takes what @support, a dict, holds under the names above. On failure an ImportError is set, and the
+/// package falls back to pure Python.
+bool runtime_init(PyObject *support);
+
+}  // namespace aiomq::py

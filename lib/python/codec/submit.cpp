@@ -1,0 +1,151 @@
+#include "submit.hpp"
+
+#include <cerrno>
+#include <cstdint>
+#include <limits>
+
+#include "aiomq/aiomq.h"
+#include "encoder.hpp"
+
+namespace aiomq::py {
+namespace {
+
+// Up to here a message is built on the stack and copied by the submit, which costs less than a block.
+constexpr std::uint64_t kCopiedWords = 64;
+
+PyObject *as_bytes(const Encoder &encoder) {
+    const auto bytes = static_cast<Py_ssize_t>(encoder.words() * sizeof(std::uint64_t));
+    PyObject *payload = PyBytes_FromStringAndSize(nullptr, bytes);
+    if (payload != nullptr) {
+        // Aligned: the bytes follow the four words of the object's head.
+        encoder.write(reinterpret_cast<std::uint64_t *>(PyBytes_AsString(payload)));
+    }
+    return payload;
+}
+
+PyObject *as_task_id(int error, std::uint64_t id) {
+    return error != 0 ? PyLong_FromLong(error) : PyLong_FromUnsignedLongLong(id);
+}
+
+PyObject *submit(aiomq_pool *pool, const Encoder &encoder, aiomq_task &task) {
+    std::uint64_t id = 0;
+    task.struct_bytes = sizeof(task);
+    task.payload_bytes = encoder.words() * sizeof(std::uint64_t);
+    if (encoder.words() <= kCopiedWords) {
+        std::uint64_t words[kCopiedWords];
+        encoder.write(words);
+        task.payload = words;
+        const int error = aiomq_pool_submit(pool, &task, &id);
+        return as_task_id(error, id);
+    }
+    void *payload = nullptr;
+    int error = aiomq_pool_alloc(pool, task.payload_bytes, &payload);
+    if (error != 0) {
+        return as_task_id(error, id);
+    }
+    encoder.write(static_cast<std::uint64_t *>(payload));
+    task.payload = payload;
+    task.flags |= AIOMQ_TASK_ADOPT;
+    error = aiomq_pool_submit(pool, &task, &id);
+    if (error != 0) {
+        aiomq_pool_free(pool, payload);
+    }
+    return as_task_id(error, id);
+}
+
+bool to_task(PyObject *function, PyObject *user, PyObject *flags, aiomq_task &task) {
+    return to_number(function, &task.function) && to_number(user, &task.user) &&
+           (flags == nullptr || to_number(flags, &task.flags));
+}
+
+struct Slice {
+    Py_ssize_t start;
+    Py_ssize_t stop;
+    bool star;
+};
+
+bool to_slice(PyObject *start, PyObject *stop, PyObject *star, Slice &slice) {
+    std::int64_t first = 0;
+    std::int64_t last = 0;
+    if (!to_integer(start, &first) || !to_integer(stop, &last)) {
+        return false;
+    }
+    const int truth = PyObject_IsTrue(star);
+    slice = {static_cast<Py_ssize_t>(first), static_cast<Py_ssize_t>(last), truth == 1};
+    return truth >= 0;
+}
+
+}  // namespace
+
+PyObject *encode_call(const RawCall &call) {
+    PyObject *given[2];
+    Encoder encoder;
+    if (!parse("encode_call", call, {"args", "kwargs"}, 0, given) ||
+        !encoder.prepare_call(given[0], given[1])) {
+        return nullptr;
+    }
+    return Py_BuildValue("(iiN)", AIOMQ_KIND_CALL, 0, as_bytes(encoder));
+}
+
+PyObject *encode_value(const RawCall &call) {
+    PyObject *given[1];
+    Encoder encoder;
+    if (!parse("encode_value", call, {"value"}, 0, given) ||
+        !encoder.prepare_value(given[0], "the value")) {
+        return nullptr;
+    }
+    return as_bytes(encoder);
+}
+
+PyObject *encode_chunk(const RawCall &call) {
+    PyObject *given[4];
+    Slice slice;
+    Encoder encoder;
+    if (!parse("encode_chunk", call, {"items", "start", "stop", "star"}, 0, given) ||
+        !to_slice(given[1], given[2], given[3], slice) ||
+        !encoder.prepare_chunk(given[0], slice.start, slice.stop, slice.star)) {
+        return nullptr;
+    }
+    return as_bytes(encoder);
+}
+
+PyObject *submit_call(const RawCall &call) {
+    PyObject *given[6];
+    void *pool = nullptr;
+    aiomq_task task{};
+    Encoder encoder;
+    if (!parse("submit_call", call, {"pool", "function", "user", "args", "kwargs", "flags"}, 1,
+               given) ||
+        !to_address(given[0], &pool) || !to_task(given[1], given[2], given[5], task) ||
+        !encoder.prepare_call(given[3], given[4])) {
+        return nullptr;
+    }
+    task.kind = AIOMQ_KIND_CALL;
+    task.items = 1;
+    return submit(static_cast<aiomq_pool *>(pool), encoder, task);
+}
+
+PyObject *submit_chunk(const RawCall &call) {
+    PyObject *given[8];
+    void *pool = nullptr;
+    aiomq_task task{};
+    Slice slice;
+    Encoder encoder;
+    if (!parse("submit_chunk", call,
+               {"pool", "function", "user", "items", "start", "stop", "star", "flags"}, 1, given) ||
+        !to_address(given[0], &pool) || !to_task(given[1], given[2], given[7], task) ||
+        !to_slice(given[4], given[5], given[6], slice)) {
+        return nullptr;
+    }
+    if (slice.stop - slice.start > static_cast<Py_ssize_t>(AIOMQ_ITEMS_MAX)) {
+        return PyLong_FromLong(-EINVAL);
+    }
+    if (!encoder.prepare_chunk(given[3], slice.start, slice.stop, slice.star)) {
+        return nullptr;
+    }
+    task.kind = AIOMQ_KIND_CHUNK;
+    task.items = static_cast<std::uint32_t>(slice.stop - slice.start);
+    return submit(static_cast<aiomq_pool *>(pool), encoder, task);
+}
+
+}  // namespace aiomq::py

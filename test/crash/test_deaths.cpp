@@ -1,0 +1,225 @@
+// Workers that die: every item still gets exactly one outcome, and the pool is as good as before.
+#include <fcntl.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <random>
+
+#include "../support/pool_fixture.hpp"
+
+using aiomq_test::Outcome;
+using aiomq_test::PoolOptions;
+using aiomq_test::TestPool;
+
+namespace {
+
+/// A name in /tmp that does not exist yet; removed at the end.
+class Signal {
+  public:
+    Signal() {
+        const int fd = mkstemp(path_);
+        close(fd);
+        unlink(path_);
+    }
+    ~Signal() { unlink(path_); }
+    void give() { close(open(path_, O_CREAT | O_WRONLY, 0600)); }
+    const char *path() const { return path_; }
+
+  private:
+    char path_[32] = "/tmp/aiomq-test-XXXXXX";
+};
+
+unsigned seed() {
+    static const unsigned value = [] {
+        const char *given = getenv("AIOMQ_SEED");
+        const unsigned chosen = given != nullptr ? static_cast<unsigned>(atoi(given))
+                                                 : std::random_device{}();
+        printf("AIOMQ_SEED=%u\n", chosen);
+        return chosen;
+    }();
+    return value;
+}
+
+}  // namespace
+
+TEST(Deaths, AStartedTaskGetsWorkerDiedWithTheSignal) {
+    TestPool pool;
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    const auto victim = pool.submit("die_at", "0");
+    const auto after = pool.submit("nothing");
+    pool.collect_all();
+    EXPECT_EQ(pool.outcome(victim).status, AIOMQ_WORKER_DIED);
+    EXPECT_EQ(pool.outcome(victim).signal, SIGKILL);
+    EXPECT_EQ(pool.outcome(victim).error_type, "aiomq.WorkerDied");
+    EXPECT_NE(pool.outcome(victim).error_message.find("SIGKILL"), std::string::npos);
+    EXPECT_EQ(pool.outcome(after).status, AIOMQ_OK);
+    EXPECT_EQ(pool.pool_stats().restarts, 1U);
+}
+
+TEST(Deaths, AnExitIsToldWithItsStatus) {
+    TestPool pool;
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    const auto victim = pool.submit("exit_with", "42");
+    pool.collect_all();
+    EXPECT_EQ(pool.outcome(victim).status, AIOMQ_WORKER_DIED);
+    EXPECT_NE(pool.outcome(victim).error_message.find("status 42"), std::string::npos);
+}
+
+TEST(Deaths, OneItemOfAChunkCostsOnlyItself) {
+    TestPool pool({.workers = 2});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    const auto chunk = pool.submit("die_at", "500", 1000);
+    pool.collect_all();
+    for (std::uint32_t i = 0; i < 1000; ++i) {
+        const Outcome &outcome = pool.outcome(chunk, i);
+        ASSERT_EQ(outcome.times, 1) << i;
+        ASSERT_EQ(outcome.status, i == 500 ? AIOMQ_WORKER_DIED : AIOMQ_OK) << i;
+        if (i != 500) {
+            ASSERT_EQ(outcome.integer, i);
+        }
+    }
+    EXPECT_EQ(pool.pool_stats().requeued, 499U);
+}
+
+TEST(Deaths, WhatWasQueuedBehindTheDeadRunsInOrder) {
+    TestPool pool;
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    Signal go;
+    pool.submit("wait_for_file", go.path());
+    pool.wait_until([&] { return pool.worker_stats(0).running == 1; });
+    for (int i = 0; i < 30; ++i) pool.submit("echo", std::to_string(i));
+    kill(pool.worker_stats(0).pid, SIGKILL);
+    pool.collect_all();
+    std::vector<int> order;
+    for (const auto &[id, outcome] : pool.outcomes())
+        if (outcome.status == AIOMQ_OK) order.push_back(atoi(outcome.bytes.c_str()));
+    ASSERT_EQ(order.size(), 30U);
+    EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+}
+
+TEST(Deaths, AnIdleWorkerIsReplaced) {
+    TestPool pool({.workers = 2});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    pool.submit("nothing");
+    pool.collect_all();
+    const auto before = pool.worker_stats(1).pid;
+    kill(before, SIGKILL);
+    pool.wait_until([&] {
+        const auto stats = pool.worker_stats(1);
+        return stats.state == AIOMQ_WORKER_RUNNING && stats.pid != before && stats.restarts == 1;
+    });
+    for (int i = 0; i < 50; ++i) pool.submit("pid");
+    pool.collect_all();
+    for (const auto &[id, outcome] : pool.outcomes()) EXPECT_EQ(outcome.status, AIOMQ_OK);
+}
+
+TEST(Deaths, ResultsHeldByTheApplicationSurviveTheirWorker) {
+    TestPool pool;
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    pool.submit("make_bytes", "100000");
+    aiomq_completion held{};
+    while (aiomq_pool_collect(pool.get(), &held, 1) == 0) aiomq_pool_wait(pool.get(), 1000000000);
+    ASSERT_NE(held.loan, 0U);
+    const auto first = pool.worker_stats(0).pid;
+    kill(first, SIGKILL);
+    pool.wait_until([&] {
+        const auto stats = pool.worker_stats(0);
+        return stats.pid != first && stats.state == AIOMQ_WORKER_RUNNING;
+    });
+    // The successor works around the block that is still read.
+    for (int i = 0; i < 200; ++i) pool.submit("make_bytes", "90000");
+    while (pool.outcomes().size() < 200) ASSERT_TRUE(pool.collect_some());
+    const std::string bytes(static_cast<const char *>(held.item.value.data), held.item.bytes);
+    EXPECT_TRUE(bytes == std::string(100000, 'x'));
+    EXPECT_GE(pool.worker_stats(0).used_bytes, 100000U);
+    aiomq_pool_release(pool.get(), held.loan);
+    pool.submit("nothing");
+    while (pool.outcomes().size() < 201) ASSERT_TRUE(pool.collect_some());
+    pool.submit("make_bytes", "100");
+    while (pool.outcomes().size() < 202) ASSERT_TRUE(pool.collect_some());
+    EXPECT_LT(pool.worker_stats(0).used_bytes, 1000U);
+}
+
+TEST(Deaths, RandomKillsLoseNothingAndLeakNothing) {
+    // The kills hit starting workers too: that must not count as a program that can't start.
+    TestPool pool({.workers = 3, .capacity = 64, .start_limit = 1000, .environment = {"AIOMQ_TEST_CONCURRENCY=4"}});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    std::mt19937 engine(seed());
+    const auto random = [&] { return static_cast<std::uint32_t>(engine()); };
+    const int rounds = getenv("AIOMQ_STRESS") != nullptr ? 3000 : 200;
+    std::map<std::uint64_t, std::string> sent;
+    int kills = 0;
+    for (int round = 0; round < rounds; ++round) {
+        for (int i = 0; i < 20; ++i) {
+            switch (random() % 4) {
+                case 0: pool.submit("later"); break;
+                case 1: pool.submit("item_number", "", 1 + random() % 50); break;
+                case 2: pool.submit("make_bytes", std::to_string(1 + random() % 30000)); break;
+                default: {
+                    const std::string text(random() % 3000, static_cast<char>('a' + random() % 26));
+                    sent[pool.submit("echo", text)] = text;
+                }
+            }
+        }
+        const auto pid = pool.worker_stats(random() % 3).pid;
+        if (pid > 0 && kill(pid, SIGKILL) == 0) ++kills;
+    }
+    pool.collect_all();
+    std::map<int, int> by_status;
+    for (const auto &[id, outcome] : pool.outcomes()) {
+        ASSERT_EQ(outcome.times, 1);
+        ++by_status[outcome.status];
+        ASSERT_TRUE(outcome.status == AIOMQ_OK || outcome.status == AIOMQ_WORKER_DIED) << outcome.status << outcome.error_type << ": " << outcome.error_message;
+    }
+    for (const auto &[id, text] : sent)
+        if (pool.outcome(id).status == AIOMQ_OK) {
+            ASSERT_TRUE(pool.outcome(id).bytes == text);
+        }
+    EXPECT_GT(kills, rounds / 4);
+    EXPECT_GT(by_status[AIOMQ_OK], by_status[AIOMQ_WORKER_DIED]);
+    const auto stats = pool.pool_stats();
+    EXPECT_LT(stats.request_used_bytes, 1024U) << "only the functions' names stay";
+    // Each worker takes its releases in when it next looks.
+    for (int i = 0; i < 60; ++i) pool.submit("make_bytes", "100");
+    pool.collect_all();
+    printf("%d kills, %d OK, %d WORKER_DIED, %llu requeued\n", kills, by_status[AIOMQ_OK],
+           by_status[AIOMQ_WORKER_DIED], static_cast<unsigned long long>(stats.requeued));
+}
+
+TEST(Deaths, ADispatcherThatIsKilledTakesItsWorkersWithIt) {
+    int ends[2];
+    ASSERT_EQ(pipe(ends), 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        // A process of its own: the pool is made after the fork.
+        TestPool pool({.workers = 2});
+        pid_t pids[2] = {pool.worker_stats(0).pid, pool.worker_stats(1).pid};
+        kill(pids[1], SIGSTOP);  // a stopped process runs no watchdog
+        if (write(ends[1], pids, sizeof pids) != sizeof pids) _exit(1);
+        pause();
+        _exit(0);
+    }
+    close(ends[1]);
+    pid_t pids[2] = {};
+    ASSERT_EQ(read(ends[0], pids, sizeof pids), static_cast<ssize_t>(sizeof pids));
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+    for (const pid_t pid : pids) {
+        bool gone = false;
+        for (int tries = 0; tries < 1000 && !gone; ++tries) {
+            // A zombie of a reaped-by-init parent counts as gone.
+            char path[64];
+            snprintf(path, sizeof path, "/proc/%d/stat", pid);
+            FILE *file = fopen(path, "r");
+            char state = 'X';
+            if (file != nullptr) {
+                if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1) state = 'X';
+                fclose(file);
+            }
+            gone = state == 'X' || state == 'Z';
+            if (!gone) usleep(1000);
+        }
+        EXPECT_TRUE(gone) << pid << " lives on a second after its dispatcher";
+    }
+    close(ends[0]);
+}

@@ -1,0 +1,347 @@
+#include "pool_fixture.hpp"
+
+#include <event2/event.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <fcntl.h>
+
+extern char **environ;
+
+namespace aiomq_test {
+namespace {
+
+std::uint64_t now_ns() {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1000000000 +
+           static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+std::string payload_of(const aiomq_call *call) {
+    return {static_cast<const char *>(call->job->payload), call->job->payload_bytes};
+}
+
+int nothing(const aiomq_call *, aiomq_item *) { return 0; }
+
+int item_number(const aiomq_call *call, aiomq_item *ret) {
+    ret->kind = AIOMQ_KIND_INT;
+    ret->value.integer = call->item;
+    return 0;
+}
+
+int pid(const aiomq_call *, aiomq_item *ret) {
+    ret->kind = AIOMQ_KIND_INT;
+    ret->value.integer = getpid();
+    return 0;
+}
+
+/// Gives the payload back, and its item number behind it when there are many.
+int echo(const aiomq_call *call, aiomq_item *ret) {
+    static std::string storage;
+    storage = payload_of(call);
+    if (call->job->end_item - call->job->first_item > 1) storage += std::to_string(call->item);
+    ret->kind = AIOMQ_KIND_BYTES;
+    ret->bytes = storage.size();
+    ret->value.data = storage.data();
+    return 0;
+}
+
+/// A result of as many bytes as the payload says, built in place.
+int make_bytes(const aiomq_call *call, aiomq_item *ret) {
+    const std::uint64_t bytes = std::strtoull(payload_of(call).c_str(), nullptr, 10);
+    void *memory = nullptr;
+    const int error = aiomq_worker_alloc(call->worker, call->job->job, bytes, &memory);
+    if (error != 0) return error;
+    std::memset(memory, 'x', bytes);
+    ret->kind = AIOMQ_KIND_BYTES;
+    ret->bytes = bytes;
+    ret->value.data = memory;
+    return 0;
+}
+
+int refuse(const aiomq_call *, aiomq_item *) { return -EDOM; }
+
+/// Dies at the item that the payload names; other items give their number.
+int die_at(const aiomq_call *call, aiomq_item *ret) {
+    if (std::strtoul(payload_of(call).c_str(), nullptr, 10) == call->item) kill(getpid(), SIGKILL);
+    return item_number(call, ret);
+}
+
+int exit_with(const aiomq_call *call, aiomq_item *) {
+    _exit(static_cast<int>(std::strtol(payload_of(call).c_str(), nullptr, 10)));
+}
+
+/// Waits until the file that the payload names exists.
+int wait_for_file(const aiomq_call *call, aiomq_item *ret) {
+    const std::string path = payload_of(call);
+    struct stat file {};
+    while (stat(path.c_str(), &file) != 0) {
+        const timespec moment{0, 1000000};
+        nanosleep(&moment, nullptr);
+    }
+    return item_number(call, ret);
+}
+
+/// Completes later, from a libevent timer of 1 ms.
+int later(const aiomq_call *call, aiomq_item *) {
+    struct Context {
+        aiomq_worker *worker;
+        std::uint32_t job;
+        std::uint32_t item;
+    };
+    auto *context = new Context{call->worker, call->job->job, call->item};
+    const timeval delay{0, 1000};
+    event_base_once(
+        aiomq_worker_event_base(call->worker), -1, EV_TIMEOUT,
+        [](evutil_socket_t, short, void *argument) {
+            auto *due = static_cast<Context *>(argument);
+            aiomq_item item{};
+            item.index = due->item;
+            item.status = AIOMQ_OK;
+            item.kind = AIOMQ_KIND_INT;
+            item.value.integer = due->item;
+            if (aiomq_worker_complete(due->worker, due->job, &item) < 0) abort();
+            delete due;
+        },
+        context, &delay);
+    return 1;
+}
+
+int own_variable(const aiomq_call *call, aiomq_item *ret) {
+    static std::string storage;
+    const char *value = getenv(payload_of(call).c_str());
+    storage = value == nullptr ? "(unset)" : value;
+    ret->kind = AIOMQ_KIND_TEXT;
+    ret->bytes = storage.size();
+    ret->value.data = storage.data();
+    return 0;
+}
+
+/// Writes to memory that only the dispatcher may write.
+int scribble_request(const aiomq_call *call, aiomq_item *) {
+    const_cast<char *>(static_cast<const char *>(call->job->payload))[0] = '!';
+    return 0;
+}
+
+/// What aiomq_pool_create gives inside a worker.
+int file_descriptor_count(const aiomq_call *, aiomq_item *ret) {
+    int open_fds = 0;
+    for (int fd = 0; fd < 1024; ++fd)
+        if (fcntl(fd, F_GETFD) >= 0) ++open_fds;
+    ret->kind = AIOMQ_KIND_INT;
+    ret->value.integer = open_fds;
+    return 0;
+}
+
+const aiomq_handler kBodies[] = {
+    {"nothing", nothing, nullptr},
+    {"item_number", item_number, nullptr},
+    {"pid", pid, nullptr},
+    {"echo", echo, nullptr},
+    {"make_bytes", make_bytes, nullptr},
+    {"refuse", refuse, nullptr},
+    {"die_at", die_at, nullptr},
+    {"exit_with", exit_with, nullptr},
+    {"wait_for_file", wait_for_file, nullptr},
+    {"later", later, nullptr},
+    {"own_variable", own_variable, nullptr},
+    {"scribble_request", scribble_request, nullptr},
+    {"file_descriptor_count", file_descriptor_count, nullptr},
+};
+
+}  // namespace
+
+void run_as_worker() {
+    if (getenv("AIOMQ_WORKER") == nullptr) return;
+    const char *mode = getenv("AIOMQ_TEST_MODE");
+    if (mode != nullptr && std::string(mode) == "exit_at_once") {
+        fprintf(stderr, "no configuration\ncannot go on\n");
+        _exit(3);
+    }
+    if (mode != nullptr && std::string(mode) == "create_first") {
+        char text[512] = "";
+        aiomq_pool_options options;
+        aiomq_pool_options_init(&options, sizeof options);
+        const char *argv[] = {"/proc/self/exe", nullptr};
+        options.argv = argv;
+        options.error_text = text;
+        options.error_text_bytes = sizeof text;
+        aiomq_pool *pool = nullptr;
+        const int error = aiomq_pool_create(&options, &pool);
+        fprintf(stderr, "%d %s\n", error, text);
+        _exit(4);
+    }
+    aiomq_worker *worker = nullptr;
+    char text[512];
+    if (aiomq_worker_open(&worker, text, sizeof text) != 0) {
+        fprintf(stderr, "%s\n", text);
+        _exit(5);
+    }
+    if (mode != nullptr && std::string(mode) == "abort") {
+        aiomq_worker_abort(worker, "the initializer raised: no such table");
+        _exit(6);
+    }
+    aiomq_run_options options;
+    aiomq_run_options_init(&options, sizeof options);
+    options.handlers = kBodies;
+    options.handler_count = sizeof kBodies / sizeof *kBodies;
+    if (const char *concurrency = getenv("AIOMQ_TEST_CONCURRENCY"))
+        options.concurrency = static_cast<std::uint32_t>(atoi(concurrency));
+    const int error = aiomq_worker_run(worker, &options);
+    aiomq_worker_close(&worker);
+    exit(error == 0 ? 0 : 7);
+}
+
+std::vector<std::string> own_environment(const std::vector<std::string> &more) {
+    std::vector<std::string> result(more);
+    for (char **entry = environ; *entry != nullptr; ++entry) result.emplace_back(*entry);
+    return result;
+}
+
+TestPool::TestPool(const PoolOptions &options) {
+    aiomq_pool_options raw;
+    aiomq_pool_options_init(&raw, sizeof raw);
+    char text[4096] = "";
+    std::vector<const char *> argv{"/proc/self/exe"};
+    for (const auto &argument : options.arguments) argv.push_back(argument.c_str());
+    argv.push_back(nullptr);
+    const auto strings = own_environment(options.environment);
+    std::vector<const char *> environment;
+    for (const auto &entry : strings) environment.push_back(entry.c_str());
+    environment.push_back(nullptr);
+    raw.label = "test";
+    raw.workers = options.workers;
+    raw.capacity = options.capacity;
+    raw.argv = argv.data();
+    raw.environment = environment.data();
+    raw.arena_start_bytes = options.arena_start;
+    raw.arena_max_bytes = options.arena_max;
+    raw.spin_ns = options.spin_ns;
+    raw.flags = options.flags;
+    raw.start_limit = options.start_limit;
+    raw.log = options.log;
+    raw.log_user = options.log_user;
+    raw.error_text = text;
+    raw.error_text_bytes = sizeof text;
+    created_ = aiomq_pool_create(&raw, &pool_);
+    error_text_ = text;
+}
+
+TestPool::~TestPool() { destroy(); }
+
+void TestPool::destroy() { aiomq_pool_destroy(&pool_); }
+
+std::uint64_t TestPool::submit(const std::string &function, const std::string &payload,
+                               std::uint32_t items, std::uint32_t flags) {
+    aiomq_task task{};
+    task.struct_bytes = sizeof task;
+    task.flags = flags;
+    EXPECT_EQ(aiomq_pool_function(pool_, function.c_str(), &task.function), 0);
+    task.kind = AIOMQ_KIND_BYTES;
+    task.items = items;
+    task.payload = payload.empty() ? nullptr : payload.data();
+    task.payload_bytes = payload.size();
+    std::uint64_t id = 0;
+    int error = aiomq_pool_submit(pool_, &task, &id);
+    while (error == -EAGAIN || error == -ENOMEM) {
+        if (!collect_some()) break;
+        error = aiomq_pool_submit(pool_, &task, &id);
+    }
+    EXPECT_EQ(error, 0) << aiomq_strerror(error);
+    items_due_ += items;
+    return id;
+}
+
+bool TestPool::collect_some(std::uint64_t timeout_ns) {
+    aiomq_completion completions[16];
+    std::int64_t count = aiomq_pool_collect(pool_, completions, 16);
+    const std::uint64_t end = now_ns() + timeout_ns;
+    while (count == 0) {
+        const std::uint64_t now = now_ns();
+        if (now >= end) return false;
+        const int flags = aiomq_pool_wait(pool_, end - now);
+        if (flags == 0) return false;
+        count = aiomq_pool_collect(pool_, completions, 16);
+        if (count == 0 && (flags & AIOMQ_DISPATCH_COMPLETIONS) == 0) return true;
+    }
+    for (std::int64_t i = 0; i < count; ++i) {
+        const aiomq_completion &completion = completions[i];
+        for (std::uint32_t k = 0; k < completion.item_count; ++k) {
+            const aiomq_item &item = completion.items[k];
+            Outcome &outcome = outcomes_[{completion.task_id, item.index}];
+            ++outcome.times;
+            outcome.status = item.status;
+            outcome.kind = item.kind;
+            outcome.worker = completion.worker;
+            outcome.attempt = completion.attempt;
+            if (item.kind >= AIOMQ_KIND_BYTES)
+                outcome.bytes.assign(static_cast<const char *>(item.value.data), item.bytes);
+            else
+                outcome.integer = item.value.integer;
+            if (item.kind == AIOMQ_KIND_ERROR) {
+                std::vector<char> buffer(item.bytes + 64);
+                aiomq_error error;
+                EXPECT_EQ(aiomq_error_decode(&item, buffer.data(), buffer.size(), &error), 0);
+                outcome.error_type = error.type;
+                outcome.error_message = error.message;
+                outcome.signal = error.signal;
+            }
+        }
+        aiomq_pool_release(pool_, completion.loan);
+    }
+    return true;
+}
+
+void TestPool::collect_all() {
+    while (outcomes_.size() < items_due_)
+        if (!collect_some()) {
+            ADD_FAILURE() << "hung: " << outcomes_.size() << " of " << items_due_ << " outcomes";
+            return;
+        }
+}
+
+aiomq_worker_stats TestPool::worker_stats(std::uint32_t worker) {
+    aiomq_view *view = nullptr;
+    EXPECT_EQ(aiomq_pool_view(pool_, &view), 0);
+    aiomq_worker_stats stats{};
+    stats.struct_bytes = sizeof stats;
+    EXPECT_EQ(aiomq_view_worker(view, worker, &stats), 0);
+    aiomq_view_close(&view);
+    return stats;
+}
+
+aiomq_pool_stats TestPool::pool_stats() {
+    aiomq_view *view = nullptr;
+    EXPECT_EQ(aiomq_pool_view(pool_, &view), 0);
+    aiomq_pool_stats stats{};
+    stats.struct_bytes = sizeof stats;
+    EXPECT_EQ(aiomq_view_pool(view, &stats), 0);
+    aiomq_view_close(&view);
+    return stats;
+}
+
+void TestPool::wait_until(const std::function<bool()> &done) {
+    const std::uint64_t end = now_ns() + 20'000'000'000;
+    while (!done()) {
+        ASSERT_LT(now_ns(), end) << "what the test waits for did not happen";
+        pollfd entry{aiomq_pool_fd(pool_), POLLIN, 0};
+        poll(&entry, 1, 2);
+        aiomq_pool_dispatch(pool_);
+    }
+}
+
+bool TestPool::nothing_in_use() {
+    // Results are given back by messages that workers read when they look: make them look.
+    const auto stats = pool_stats();
+    return stats.result_used_bytes == 0;
+}
+
+}  // namespace aiomq_test
+
+int main(int argc, char **argv) {
+    aiomq_test::run_as_worker();
+    testing::InitGoogleTest(&argc, argv);
+    return RUN_ALL_TESTS();
+}

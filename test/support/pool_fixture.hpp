@@ -1,0 +1,98 @@
+// A pool whose workers are the test program itself: main() calls run_as_worker() first.
+//
+// Task bodies are small and named; a test picks one by name. Everything waits for events: fixtures block
+// on the pool's fd, never on time.
+#pragma once
+
+#include <aiomq/aiomq.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace aiomq_test {
+
+/// Serves the named task bodies if this process was started by a pool; returns otherwise.
+void run_as_worker();
+
+/// One finished item.
+struct Outcome {
+    int status = 0;
+    int kind = 0;
+    std::int64_t integer = 0;
+    std::string bytes;
+    std::uint32_t worker = 0;
+    std::uint32_t attempt = 0;
+    int times = 0;  ///< how often it was delivered; 1 in a sound pool
+    std::string error_type;
+    std::string error_message;
+    int signal = 0;
+};
+
+struct PoolOptions {
+    std::uint32_t workers = 1;
+    std::uint32_t capacity = 64;
+    std::uint64_t arena_max = 64 << 20;
+    std::uint64_t arena_start = 64 << 10;
+    std::uint64_t spin_ns = AIOMQ_SPIN_AUTO;
+    std::uint32_t flags = 0;
+    std::uint32_t start_limit = 3;
+    std::vector<std::string> arguments{};  ///< after the program's own name
+    std::vector<std::string> environment{};
+    aiomq_log_function log = nullptr;
+    void *log_user = nullptr;
+};
+
+/// A pool and what came back from it.
+class TestPool {
+  public:
+    explicit TestPool(const PoolOptions &options = {});
+    ~TestPool();
+    TestPool(const TestPool &) = delete;
+    TestPool &operator=(const TestPool &) = delete;
+
+    aiomq_pool *get() { return pool_; }
+    int created() const { return created_; }
+    const std::string &error_text() const { return error_text_; }
+
+    /// Submits; waits for room as long as it takes. Returns the task's id.
+    std::uint64_t submit(const std::string &function, const std::string &payload = {},
+                         std::uint32_t items = 1, std::uint32_t flags = 0);
+    /// Takes what is there, blocking for the first completion. False after @timeout_ns.
+    bool collect_some(std::uint64_t timeout_ns = 20'000'000'000);
+    /// Collects until every item of every submitted task has an outcome.
+    void collect_all();
+    /// Outcome of item @item of task @id.
+    Outcome &outcome(std::uint64_t id, std::uint32_t item = 0) { return outcomes_[{id, item}]; }
+    std::map<std::pair<std::uint64_t, std::uint32_t>, Outcome> &outcomes() { return outcomes_; }
+    std::uint64_t items_due() const { return items_due_; }
+    void destroy();
+
+    aiomq_worker_stats worker_stats(std::uint32_t worker);
+    aiomq_pool_stats pool_stats();
+    /// Blocks on the fd until @done says so. Fails the test after 20 s.
+    void wait_until(const std::function<bool()> &done);
+    /// True when no slot, request byte or result byte is in use any more.
+    bool nothing_in_use();
+
+  private:
+    aiomq_pool *pool_ = nullptr;
+    int created_ = 0;
+    std::string error_text_;
+    std::map<std::pair<std::uint64_t, std::uint32_t>, Outcome> outcomes_;
+    std::uint64_t items_due_ = 0;
+};
+
+/// A pipe that tasks write a byte to (fd AIOMQ_EXTRA_FD_BASE in the worker) so that tests wait for
+/// events; see the bodies "tell" and "tell_and_hang".
+std::vector<std::string> own_environment(const std::vector<std::string> &more = {});
+
+}  // namespace aiomq_test
