@@ -530,7 +530,8 @@ int aiomq_worker_flush(aiomq_worker *worker);
 /**
  * aiomq_worker_cancelled() - take the next cancel request.
  * @ret_job: set when there is one: stop this job's running items if you can. Items not started are
- *           withdrawn already: call aiomq_worker_start() once more to learn it.
+ *           withdrawn already: call aiomq_worker_start() once more to learn it (should it still give
+ *           an item, of a task of one, complete that with AIOMQ_CANCELLED).
  * Return: 1 with a job, 0 if there is none; or -EINVAL, -ECHILD. Since: 0.1
  */
 int aiomq_worker_cancelled(aiomq_worker *worker, uint32_t *ret_job);

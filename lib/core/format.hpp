@@ -69,7 +69,8 @@ static_assert(sizeof(QueueHead) == 64);
 
 inline constexpr std::size_t kInlinePayloadBytes = 48;
 
-/// What is asked for. Written by the dispatcher while the slot is FREE, read-only in workers.
+/// What is asked for. Written by the dispatcher while the slot is FREE, read-only in workers. A task
+/// without payload and limits touches the first line only.
 struct alignas(kLineBytes) Request {
     std::uint64_t task_id;
     std::uint32_t function;
@@ -83,11 +84,12 @@ struct alignas(kLineBytes) Request {
     std::uint64_t payload_offset;  ///< 0: inline
     std::int64_t integer;
     std::uint64_t submitted_ns;  ///< CLOCK_MONOTONIC_COARSE
-    std::uint64_t start_by_ns;   ///< 0: no limit
-    std::uint64_t timeout_ns;    ///< 0: no limit
+    // Second line.
+    std::uint64_t start_by_ns;  ///< limits: reserved, not written yet
+    std::uint64_t timeout_ns;
     std::uint8_t inline_payload[kInlinePayloadBytes];
 };
-static_assert(sizeof(Request) == 128 && offsetof(Request, inline_payload) == 80);
+static_assert(sizeof(Request) == 128 && offsetof(Request, start_by_ns) == kLineBytes);
 
 inline constexpr std::size_t kInlineResultBytes = 24;
 

@@ -39,6 +39,14 @@ class BasicLaneWriter {
           cursor_(tail->load_relaxed()), seen_head_(head->load_acquire()) {}
 
     LaneStatus push(std::uint64_t message) {
+        const LaneStatus status = put(message);
+        if (status == LaneStatus::kOk) publish();
+        return status;
+    }
+
+    /// push() without the total order: a reader that looks sees the message; before the sleeping flags
+    /// are looked at, publish() or another seq_cst read-modify-write must come.
+    LaneStatus put(std::uint64_t message) {
         if (cursor_ - seen_head_ >= capacity_) {
             const std::uint64_t head = head_->load_acquire();
             if (cursor_ - head > capacity_) return LaneStatus::kCorrupt;
@@ -46,9 +54,10 @@ class BasicLaneWriter {
             if (cursor_ - head == capacity_) return LaneStatus::kFull;
         }
         cells_[cursor_ & (capacity_ - 1)] = message;
-        tail_->store_seq(++cursor_);
+        tail_->store_release(++cursor_);
         return LaneStatus::kOk;
     }
+    void publish() { tail_->store_seq(cursor_); }
 
   private:
     std::uint64_t *cells_ = nullptr;

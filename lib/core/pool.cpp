@@ -266,6 +266,7 @@ void Pool::locked_drain_lanes() {
             if (locked_take_message(worker, cell, completion)) pending_.push_back(completion);
         lane.publish();
     }
+    locked_room();
     locked_maybe_leave();
 }
 

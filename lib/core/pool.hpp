@@ -65,8 +65,8 @@ struct Loan {
     std::vector<std::unique_ptr<std::uint64_t[]>> copies;  ///< private data: errors, progress
 };
 
-/// The dispatcher's private half of a slot.
-struct TaskRecord {
+/// The dispatcher's private half of a slot; one cache line.
+struct alignas(kLineBytes) TaskRecord {
     std::uint64_t id = 0;
     std::uint64_t user = 0;
     std::uint64_t payload_offset = 0;  ///< block in the request arena, or 0
@@ -74,6 +74,7 @@ struct TaskRecord {
     std::uint32_t upto = 0;  ///< items from here on have been withdrawn and delivered
     std::uint32_t left = 0;  ///< items not delivered yet
     std::uint32_t flags = 0;
+    std::uint32_t attempt = 1;  ///< as in the request, whose line delivery need not touch
     bool in_use = false;
     bool cancelled = false;
     std::unique_ptr<std::vector<bool>> delivered;  ///< per item, once some were delivered early
@@ -167,6 +168,8 @@ class Pool {
         return task.delivered != nullptr && (*task.delivered)[item];
     }
     void locked_free_slot(std::uint32_t slot);
+    /// Tells a submit that was refused of room, if there was one; after slots or memory became free.
+    void locked_room();
     void locked_push_hint(std::uint32_t slot, std::uint32_t queue);
     /// Empties the rings and hints every READY slot again, in submit order.
     void locked_rehint();
@@ -187,7 +190,6 @@ class Pool {
     int locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint64_t *ret_id);
     int locked_refusal() const;
     void locked_wake_workers(std::uint64_t tasks);
-    void locked_room();
     void locked_post(std::uint32_t worker, Message message);
     void locked_flush_inboxes();
     void locked_drain_releases();

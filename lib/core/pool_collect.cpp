@@ -43,7 +43,10 @@ std::int64_t Pool::collect(aiomq_completion *completions, std::size_t count) {
         LaneStatus status = LaneStatus::kOk;
         while (taken < count && (status = lane.pop(cell)) == LaneStatus::kOk) {
             const auto next = static_cast<std::uint32_t>(lane.guess(kPrefetch));
-            if (next < slot_count()) __builtin_prefetch(&segment_->slot(next));
+            if (next < slot_count()) {
+                __builtin_prefetch(&segment_->slot(next), 1);
+                __builtin_prefetch(&tasks_[next], 1);
+            }
             if (locked_take_message(worker, cell, completions[taken])) ++taken;
         }
         lane.publish();
@@ -63,7 +66,10 @@ std::int64_t Pool::collect(aiomq_completion *completions, std::size_t count) {
         if (completion.loan == 0 && is_data(completion.item.kind))
             completion.item.value.data = completion.bytes;
     }
-    if (taken > 0) locked_maybe_leave();
+    if (taken > 0) {
+        locked_room();
+        locked_maybe_leave();
+    }
     return static_cast<std::int64_t>(taken);
 }
 
@@ -73,9 +79,9 @@ void Pool::locked_rescan(std::uint32_t worker) {
     if (rescan.load_relaxed() == 0 || rescan.exchange_seq(0) == 0) return;
     aiomq_completion completion;
     for (std::uint32_t slot = 0; slot < slot_count(); ++slot) {
-        const SlotWord word = SlotWord::unpack(segment_->slot(slot).word.load_acquire());
-        if (word.worker != worker || word.phase < Phase::kClaimed) continue;
-        const auto notice = word.phase == Phase::kDone ? Notice::kDone : Notice::kProgress;
+        const SlotWord word(segment_->slot(slot).word.load_acquire());
+        if (word.worker() != worker || word.phase() < Phase::kClaimed) continue;
+        const auto notice = word.phase() == Phase::kDone ? Notice::kDone : Notice::kProgress;
         if (locked_take_message(worker, Message{notice, slot}.pack(), completion))
             pending_.push_back(completion);
     }
@@ -90,17 +96,17 @@ bool Pool::locked_take_message(std::uint32_t worker, std::uint64_t cell, aiomq_c
     }
     const auto slot = static_cast<std::uint32_t>(message.value);
     if (message.notice == Notice::kDone) return locked_take_done(slot, ret);
-    const SlotWord word = SlotWord::unpack(segment_->slot(slot).word.load_acquire());
-    if (word.phase != Phase::kClaimed || word.worker != worker || !tasks_[slot].in_use ||
+    const SlotWord word(segment_->slot(slot).word.load_acquire());
+    if (word.phase() != Phase::kClaimed || word.worker() != worker || !tasks_[slot].in_use ||
         (tasks_[slot].flags & AIOMQ_TASK_PROGRESS) == 0)
         return false;
     return locked_take_many(slot, worker, Claimer::kWorking, ret);
 }
 
 bool Pool::locked_take_done(std::uint32_t slot, aiomq_completion &ret) {
-    const SlotWord word = SlotWord::unpack(segment_->slot(slot).word.load_acquire());
-    if (word.phase != Phase::kDone || !tasks_[slot].in_use) return false;  // delivered before
-    if (word.worker >= worker_count()) {
+    const SlotWord word(segment_->slot(slot).word.load_acquire());
+    if (word.phase() != Phase::kDone || !tasks_[slot].in_use) return false;  // delivered before
+    if (word.worker() >= worker_count()) {
         locked_corrupt("the word of slot " + std::to_string(slot));
         return false;
     }
@@ -110,7 +116,7 @@ bool Pool::locked_take_done(std::uint32_t slot, aiomq_completion &ret) {
     else if (tasks_[slot].items == 1)
         completed = locked_take_one(slot, word, ret);
     else
-        completed = locked_take_many(slot, word.worker, Claimer::kDone, ret);
+        completed = locked_take_many(slot, word.worker(), Claimer::kDone, ret);
     if (state_ != AIOMQ_POOL_BROKEN || completed) locked_free_slot(slot);
     return completed;
 }
@@ -122,14 +128,14 @@ void Pool::locked_begin_completion(std::uint32_t slot, std::uint32_t worker, aio
     ret.items = nullptr;
     ret.item_count = 0;
     ret.items_left = task.left;
-    ret.attempt = segment_->request(slot).attempt;
+    ret.attempt = task.attempt;
     ret.worker = worker;
     ret.loan = 0;
 }
 
 bool Pool::locked_take_one(std::uint32_t slot, SlotWord word, aiomq_completion &ret) {
     const Slot &line = segment_->slot(slot);
-    locked_begin_completion(slot, word.worker, ret);
+    locked_begin_completion(slot, word.worker(), ret);
     aiomq_item &item = ret.item;
     item.index = 0;
     item.status = line.status;
@@ -146,11 +152,11 @@ bool Pool::locked_take_one(std::uint32_t slot, SlotWord word, aiomq_completion &
             if (sound) std::memcpy(ret.bytes, line.inline_result, bytes);
         } else {
             sound = bytes > 0 && block % kBlockAlign == 0 &&
-                    segment_->in_result_arena(word.worker, block, bytes);
+                    segment_->in_result_arena(word.worker(), block, bytes);
             if (sound) {
                 Loan *loan = nullptr;
                 ret.loan = locked_new_loan(loan);
-                loan->blocks.push_back({word.worker, block, bytes});
+                loan->blocks.push_back({word.worker(), block, bytes});
                 item.value.data = segment_->at<void>(block);
             }
         }
@@ -335,7 +341,6 @@ void Pool::locked_free_slot(std::uint32_t slot) {
     make_free(segment_->slot(slot));
     free_slots_.push_back(slot);
     --in_use_;
-    locked_room();
 }
 
 std::uint64_t Pool::locked_new_loan(Loan *&ret_loan) {

@@ -7,6 +7,12 @@
 #include "pool.hpp"
 
 namespace aiomq {
+namespace {
+
+/// How many tasks ahead the lines that a submit writes are fetched into the cache.
+constexpr std::size_t kPrefetch = 3;
+
+}  // namespace
 
 int Pool::locked_refusal() const {
     if (state_ == AIOMQ_POOL_BROKEN) return -EPIPE;
@@ -87,6 +93,12 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
         return -EAGAIN;
     }
     const std::uint32_t index = free_slots_.back();
+    if (free_slots_.size() > kPrefetch) {
+        const std::uint32_t soon = free_slots_[free_slots_.size() - 1 - kPrefetch];
+        __builtin_prefetch(&segment_->slot(soon), 1);
+        __builtin_prefetch(&segment_->request(soon), 1);
+        __builtin_prefetch(&tasks_[soon], 1);
+    }
     Request &request = segment_->request(index);
     std::uint64_t block = 0;
     if ((task.flags & AIOMQ_TASK_ADOPT) != 0) {
@@ -124,6 +136,7 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
     record.payload_offset = block;
     record.items = record.upto = record.left = task.items;
     record.flags = task.flags;
+    record.attempt = 1;
     record.in_use = true;
     record.cancelled = false;
     publish_ready(segment_->slot(index), task.queue, {0, task.items});
@@ -173,12 +186,12 @@ void Pool::locked_rehint() {
         }
     std::vector<std::uint32_t> ready;
     for (std::uint32_t slot = 0; slot < slot_count(); ++slot)
-        if (SlotWord::unpack(segment_->slot(slot).word.load_acquire()).phase == Phase::kReady)
+        if (SlotWord(segment_->slot(slot).word.load_acquire()).phase() == Phase::kReady)
             ready.push_back(slot);
     std::sort(ready.begin(), ready.end(),
               [this](auto a, auto b) { return tasks_[a].id < tasks_[b].id; });
     for (const std::uint32_t slot : ready) {
-        const std::uint32_t queue = SlotWord::unpack(segment_->slot(slot).word.load_relaxed()).queue;
+        const std::uint32_t queue = SlotWord(segment_->slot(slot).word.load_relaxed()).queue();
         if (queue >= rings_.size() || rings_[queue].put(slot) != RingStatus::kOk) {
             locked_corrupt("queue " + std::to_string(queue) + " can't be filled again");
             return;
@@ -200,16 +213,19 @@ int Pool::cancel(std::uint64_t task_id) {
         locked_deliver_same(index, base, record.upto, AIOMQ_CANCELLED, nullptr, UINT32_MAX);
         locked_free_slot(index);
     } else {
-        const SlotWord word = SlotWord::unpack(slot.word.load_acquire());
-        if (word.phase != Phase::kClaimed || word.worker >= worker_count()) return 0;
-        const ItemRange before = withdraw_unstarted(slot);
-        if (before.next < before.end && before.end <= record.items) {
-            const std::uint32_t upto = std::exchange(record.upto, before.next);
-            locked_deliver_same(index, before.next, upto, AIOMQ_CANCELLED, nullptr, UINT32_MAX);
+        const SlotWord word(slot.word.load_acquire());
+        if (word.phase() != Phase::kClaimed || word.worker() >= worker_count()) return 0;
+        if (record.items > 1) {
+            const ItemRange before = withdraw_unstarted(slot);
+            if (before.next < before.end && before.end <= record.items) {
+                const std::uint32_t upto = std::exchange(record.upto, before.next);
+                locked_deliver_same(index, before.next, upto, AIOMQ_CANCELLED, nullptr, UINT32_MAX);
+            }
         }
-        locked_post(word.worker,
-                    {Notice::kCancel, std::uint64_t{word.generation} << kTaskSlotBits | index});
+        locked_post(word.worker(),
+                    {Notice::kCancel, std::uint64_t{word.generation()} << kTaskSlotBits | index});
     }
+    locked_room();
     wake_application();
     return 0;
 }

@@ -21,7 +21,7 @@ void recover_claimed(Pool &pool, std::uint32_t slot, std::uint32_t worker, const
         return;
     }
     pool.counters().requeued.add_by_single_writer(task.upto - range.next);
-    const std::uint32_t queue = SlotWord::unpack(line.word.load_relaxed()).queue;
+    const std::uint32_t queue = SlotWord(line.word.load_relaxed()).queue();
     request.item_base = range.next;
     publish_ready(line, queue, {range.next, task.upto});  // its hint comes with the re-hint of all
 }
@@ -45,14 +45,15 @@ void locked_recover(Pool &pool, std::uint32_t worker, std::int32_t pid,
     WorkerBits(flags.wants_tasks).clear(worker);
     for (std::uint32_t slot = 0; slot < pool.slot_count(); ++slot) {
         if (!pool.task(slot).in_use) continue;
-        const SlotWord word = SlotWord::unpack(pool.segment().slot(slot).word.load_acquire());
+        const SlotWord word(pool.segment().slot(slot).word.load_acquire());
         if (!word.held_by(worker, pool.seat(worker).incarnation)) continue;
-        if (word.phase == Phase::kDone)
+        if (word.phase() == Phase::kDone)
             pool.locked_deliver_done(slot);
-        else if (word.phase == Phase::kClaimed)
+        else if (word.phase() == Phase::kClaimed)
             recover_claimed(pool, slot, worker, error);
     }
     pool.locked_rehint();
+    pool.locked_room();
     pool.locked_wake_everyone();
     pool.wake_application();
 }
@@ -61,11 +62,11 @@ void locked_fail_all(Pool &pool, int outcome, const ErrorText &error) {
     for (std::uint32_t slot = 0; slot < pool.slot_count(); ++slot) {
         TaskRecord &task = pool.task(slot);
         if (!task.in_use) continue;
-        const SlotWord word = SlotWord::unpack(pool.segment().slot(slot).word.load_acquire());
-        if (outcome != AIOMQ_POOL_CORRUPT && word.worker < pool.worker_count()) {
-            if (word.phase == Phase::kDone) pool.locked_deliver_done(slot);
+        const SlotWord word(pool.segment().slot(slot).word.load_acquire());
+        if (outcome != AIOMQ_POOL_CORRUPT && word.worker() < pool.worker_count()) {
+            if (word.phase() == Phase::kDone) pool.locked_deliver_done(slot);
             if (!task.in_use) continue;
-            if (word.phase == Phase::kClaimed) pool.locked_deliver_published(slot, word.worker);
+            if (word.phase() == Phase::kClaimed) pool.locked_deliver_published(slot, word.worker());
         }
         pool.locked_deliver_same(slot, pool.segment().request(slot).item_base, task.upto, outcome,
                                  &error, UINT32_MAX);

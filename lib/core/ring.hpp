@@ -104,7 +104,8 @@ class BasicRing {
             const std::uint64_t found = cells_[index(head)].load_acquire();
             const std::uint32_t lap = cycle(head);
             if (cycle_of(found) == lap) {
-                if (head_->compare_exchange(head, head + 1)) {
+                // seq_cst: a worker's put() into its lane before it is ordered by this exchange.
+                if (head_->compare_exchange_seq(head, head + 1)) {
                     ret_value = static_cast<std::uint32_t>(found);
                     return RingStatus::kOk;
                 }

@@ -73,18 +73,18 @@ int RunLoop::serve() {
     if (const int error = retry_held(); error != 0) return error < 0 ? error : 0;
     std::uint64_t end = 0;
     for (unsigned count = 1; may_start(); ++count) {
+        const aiomq_job *job = nullptr;
         if (backlog_.empty()) {
-            aiomq_job job;
-            const std::int64_t claimed = worker_.claim(&job, 1);
+            const int claimed = worker_.claim_one(job);
             if (claimed == -ESHUTDOWN) ended_ = worker_.running() == 0;
-            if (claimed < 0) return claimed == -ESHUTDOWN ? 0 : static_cast<int>(claimed);
-            if (claimed == 0) return 0;
-            backlog_.push_back(job);
+            if (claimed <= 0) return claimed == -ESHUTDOWN ? 0 : claimed;
+            if (job->end_item - job->first_item > 1) backlog_.push_back(job->job);
+        } else {
+            job = worker_.job_view(backlog_.back());
         }
-        const aiomq_job job = backlog_.back();
         std::uint32_t item = 0;
-        const int started = worker_.start(job.job, item);
-        if (started == -ENODATA || started == -EINVAL) {  // -EINVAL: its last item completed it
+        const int started = job == nullptr ? -ENODATA : worker_.start(job->job, item);
+        if (started == -ENODATA) {  // or its last item ended it
             backlog_.pop_back();
             continue;
         }
@@ -93,8 +93,7 @@ int RunLoop::serve() {
             return 0;
         }
         if (started < 0) return started;
-        if (job.end_item - job.first_item == 1) backlog_.pop_back();
-        const int error = run_item(job, item);
+        const int error = run_item(*job, item);
         if (error < 0) return error;
         if (count % kTasksPerClock == 0) {
             const std::uint64_t now = sys::monotonic_ns();
@@ -113,17 +112,18 @@ int RunLoop::run_item(const aiomq_job &job, std::uint32_t item) {
     if (handler == nullptr)
         return fail(job.job, item, "aiomq.UnknownFunction",
                     "no handler for \"" + name_of(job.function) + "\" in this worker's table");
-    const aiomq_call call{handle_, worker_.job_view(job.job), item, handler->user};
+    const aiomq_call call{handle_, &job, item, handler->user};
+    const std::uint32_t handle = job.job;  // the view may end with the call
     aiomq_item result{};
     result.status = AIOMQ_OK;
     const int answer = handler->function(&call, &result);
     if (answer == 1) return 0;  // the handler completes it later
     if (answer != 0)
-        return fail(job.job, item, "aiomq.HandlerError",
+        return fail(handle, item, "aiomq.HandlerError",
                     name_of(job.function) + " returned " + std::to_string(answer) + " (" +
                         std::strerror(answer < 0 ? -answer : answer) + ")");
     result.index = item;
-    return complete(job.job, result);
+    return complete(handle, result);
 }
 
 /// Completes now, or as soon as there is room. What can never fit becomes an error.
@@ -187,9 +187,14 @@ int RunLoop::take_cancels() {
     while (worker_.cancelled(job) == 1) {
         if (options_.cancel != nullptr) options_.cancel(options_.cancel_user, job);
         // Nothing more of it starts: this ends the job if nothing runs either.
+        aiomq_item withdrawn{};
+        withdrawn.status = AIOMQ_CANCELLED;
         std::uint32_t item = 0;
-        if (worker_.start(job, item) == 0) return -EBADMSG;
-        std::erase_if(backlog_, [job](const aiomq_job &entry) { return entry.job == job; });
+        if (worker_.start(job, item) == 0) {  // a task of one that was claimed just now
+            withdrawn.index = item;
+            if (const int error = complete(job, withdrawn); error != 0) return error;
+        }
+        std::erase(backlog_, job);
     }
     return 0;
 }

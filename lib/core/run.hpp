@@ -41,7 +41,7 @@ class RunLoop {
     aiomq_worker *handle_;
     const aiomq_run_options &options_;
     std::vector<const aiomq_handler *> handlers_;  ///< by function number
-    std::vector<aiomq_job> backlog_;               ///< claimed, with items not started yet
+    std::vector<std::uint32_t> backlog_;           ///< claimed jobs with items not started yet
     std::deque<Held> held_;
     bool blocked_ = false;   ///< no room for outcomes: wait for releases
     bool ended_ = false;

@@ -11,8 +11,9 @@
 // Edges:
 //   slot.submit   publish_ready's store (release) → claim's CAS (acquire): request and payload.
 //   slot.finish   finish's store (release) → the dispatcher's load (acquire): result and block.
-//   range.start   every change of the range word is a CAS: the worker raises `next` before it starts an
-//                 item, the dispatcher lowers `end` to withdraw items; neither can miss the other.
+//   range.start   of a task of many items every change of the range word is a CAS: the worker raises
+//                 `next` before it starts an item, the dispatcher lowers `end` to withdraw items; neither
+//                 can miss the other. Of a task of one only the claimer writes it, with a store.
 //   item.publish  ItemOutcome.head's store (release) → load (acquire): the item's value and data.
 // Crash windows:
 //   W-slot-1  killed between pop and claim: READY without a hint; recovery re-hints.
@@ -31,29 +32,53 @@ namespace aiomq {
 
 enum class Phase : std::uint8_t { kFree = 0, kReady = 1, kClaimed = 2, kDone = 3 };
 
-/// {phase:3, queue:8, worker:10, incarnation:11, generation:32}
-struct SlotWord {
-    Phase phase = Phase::kFree;
-    std::uint32_t queue = 0;
-    std::uint32_t worker = 0;
-    std::uint32_t incarnation = 0;
-    std::uint32_t generation = 0;
-
+/// {phase:3, queue:8, worker:10, incarnation:11, generation:32}, kept in one register.
+class SlotWord {
+  public:
     static constexpr std::uint32_t kIncarnationMask = (1U << 11) - 1;
 
-    constexpr std::uint64_t pack() const {
-        return static_cast<std::uint64_t>(phase) << 61 | std::uint64_t{queue} << 53 |
-               std::uint64_t{worker} << 43 | std::uint64_t{incarnation} << 32 | generation;
+    constexpr SlotWord() = default;
+    constexpr explicit SlotWord(std::uint64_t bits) : bits_(bits) {}
+    static constexpr SlotWord make(Phase phase, std::uint32_t queue, std::uint32_t worker,
+                                   std::uint32_t incarnation, std::uint32_t generation) {
+        return SlotWord(static_cast<std::uint64_t>(phase) << kPhaseShift |
+                        std::uint64_t{queue & 0xffU} << kQueueShift |
+                        std::uint64_t{worker & 0x3ffU} << kWorkerShift |
+                        std::uint64_t{incarnation & kIncarnationMask} << kIncarnationShift |
+                        generation);
     }
-    static constexpr SlotWord unpack(std::uint64_t word) {
-        return {static_cast<Phase>(word >> 61), static_cast<std::uint32_t>(word >> 53 & 0xff),
-                static_cast<std::uint32_t>(word >> 43 & 0x3ff),
-                static_cast<std::uint32_t>(word >> 32) & kIncarnationMask,
-                static_cast<std::uint32_t>(word)};
-    }
+
+    constexpr std::uint64_t bits() const { return bits_; }
+    constexpr Phase phase() const { return static_cast<Phase>(bits_ >> kPhaseShift); }
+    constexpr std::uint32_t queue() const { return field(kQueueShift, 0xff); }
+    constexpr std::uint32_t worker() const { return field(kWorkerShift, 0x3ff); }
+    constexpr std::uint32_t incarnation() const { return field(kIncarnationShift, kIncarnationMask); }
+    constexpr std::uint32_t generation() const { return static_cast<std::uint32_t>(bits_); }
     constexpr bool held_by(std::uint32_t by_worker, std::uint32_t by_incarnation) const {
-        return worker == by_worker && incarnation == (by_incarnation & kIncarnationMask);
+        return worker() == by_worker && incarnation() == (by_incarnation & kIncarnationMask);
     }
+
+    constexpr SlotWord with_phase(Phase phase) const {
+        return SlotWord((bits_ & kBelowPhase) | static_cast<std::uint64_t>(phase) << kPhaseShift);
+    }
+    /// READY, free of an owner, becomes CLAIMED by @worker.
+    constexpr SlotWord claimed_by(std::uint32_t worker, std::uint32_t incarnation) const {
+        return SlotWord(with_phase(Phase::kClaimed).bits_ |
+                        make(Phase::kFree, 0, worker, incarnation, 0).bits_);
+    }
+
+  private:
+    static constexpr unsigned kPhaseShift = 61;
+    static constexpr unsigned kQueueShift = 53;
+    static constexpr unsigned kWorkerShift = 43;
+    static constexpr unsigned kIncarnationShift = 32;
+    static constexpr std::uint64_t kBelowPhase = (1ULL << kPhaseShift) - 1;
+
+    constexpr std::uint32_t field(unsigned shift, std::uint32_t mask) const {
+        return static_cast<std::uint32_t>(bits_ >> shift) & mask;
+    }
+
+    std::uint64_t bits_ = 0;
 };
 
 /// {next:32, end:32}: items below next have started, items from end on are withdrawn.
@@ -85,15 +110,12 @@ struct OutcomeHead {
 /// FREE → READY with a new generation; the request is written, the block fields are cleared here,
 /// before anyone can claim (a stale block would be read as this attempt's result).
 inline void publish_ready(Slot &slot, std::uint32_t queue, ItemRange range) {
-    SlotWord word = SlotWord::unpack(slot.word.load_relaxed());
+    const SlotWord before(slot.word.load_relaxed());
     slot.range.store_relaxed(range.pack());
     slot.block_offset.store_relaxed(0);
     slot.status = 0;
-    word.phase = Phase::kReady;
-    word.queue = queue;
-    word.worker = word.incarnation = 0;
-    ++word.generation;
-    slot.word.store_release(word.pack());
+    slot.word.store_release(
+        SlotWord::make(Phase::kReady, queue, 0, 0, before.generation() + 1).bits());
 }
 
 /// READY in @queue → CLAIMED by @worker: ONE compare-and-swap both takes the task and records who has
@@ -101,40 +123,37 @@ inline void publish_ready(Slot &slot, std::uint32_t queue, ItemRange range) {
 inline bool claim(Slot &slot, std::uint32_t queue, std::uint32_t worker, std::uint32_t incarnation,
                   SlotWord &ret_word) {
     std::uint64_t found = slot.word.load_acquire();
-    SlotWord word = SlotWord::unpack(found);
-    if (word.phase != Phase::kReady || word.queue != queue) return false;
-    word.phase = Phase::kClaimed;
-    word.worker = worker;
-    word.incarnation = incarnation & SlotWord::kIncarnationMask;
-    if (!slot.word.compare_exchange(found, word.pack())) return false;
-    ret_word = word;
+    const SlotWord word(found);
+    if (word.phase() != Phase::kReady || word.queue() != queue) return false;
+    const SlotWord claimed = word.claimed_by(worker, incarnation);
+    if (!slot.word.compare_exchange(found, claimed.bits())) return false;
+    ret_word = claimed;
     return true;
 }
 
 /// READY → FREE by the dispatcher. False: somebody has claimed it.
 inline bool withdraw(Slot &slot) {
     std::uint64_t found = slot.word.load_acquire();
-    SlotWord word = SlotWord::unpack(found);
-    if (word.phase != Phase::kReady) return false;
-    word.phase = Phase::kFree;
-    return slot.word.compare_exchange(found, word.pack());
+    const SlotWord word(found);
+    if (word.phase() != Phase::kReady) return false;
+    return slot.word.compare_exchange(found, word.with_phase(Phase::kFree).bits());
 }
 
 /// CLAIMED → DONE. A store, not a CAS: while this worker lives nobody else may write the word. False:
 /// the word is not what this worker put there (damage).
 inline bool finish(Slot &slot, SlotWord claimed) {
-    if (slot.word.load_relaxed() != claimed.pack()) return false;
-    claimed.phase = Phase::kDone;
-    slot.word.store_release(claimed.pack());
+    if (slot.word.load_relaxed() != claimed.bits()) return false;
+    slot.word.store_release(claimed.with_phase(Phase::kDone).bits());
     return true;
 }
 
 /// The dispatcher frees what it has delivered or taken back.
 inline void make_free(Slot &slot) {
-    SlotWord word = SlotWord::unpack(slot.word.load_relaxed());
-    word.phase = Phase::kFree;
-    slot.word.store_release(word.pack());
+    slot.word.store_release(SlotWord(slot.word.load_relaxed()).with_phase(Phase::kFree).bits());
 }
+
+/// A claimed task of one starts; nobody else writes its range.
+inline void start_only_item(Slot &slot) { slot.range.store_release(ItemRange{1, 1}.pack()); }
 
 /// Raises `next` by one. False when no item is left.
 inline bool start_item(Slot &slot, std::uint32_t &ret_item) {

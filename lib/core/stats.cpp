@@ -148,12 +148,12 @@ int View::queue(std::uint32_t queue, aiomq_queue_stats &ret_stats) const {
     std::uint64_t oldest = UINT64_MAX;
     for (std::uint32_t slot = 0; slot < layout_.slots; ++slot) {
         const std::uint64_t offset = std::uint64_t{slot_stride_} * slot;
-        const SlotWord word = SlotWord::unpack(
+        const SlotWord word(
             at<Atomic<std::uint64_t>>(layout_.slots_offset + offset)->load_acquire());
-        if (word.queue != queue) continue;
-        if (word.phase == Phase::kClaimed) ++stats.claimed;
-        if (word.phase == Phase::kDone) ++stats.done;
-        if (word.phase != Phase::kReady) continue;
+        if (word.queue() != queue) continue;
+        if (word.phase() == Phase::kClaimed) ++stats.claimed;
+        if (word.phase() == Phase::kDone) ++stats.done;
+        if (word.phase() != Phase::kReady) continue;
         ++stats.ready;
         oldest = std::min(oldest, *at<std::uint64_t>(layout_.requests_offset +
                                                      std::uint64_t{request_stride_} * slot +

@@ -20,6 +20,8 @@ constexpr std::uint64_t kDataBlockBytes = 16 << 10;
 /// Results of this size and above get a block of their own.
 constexpr std::uint64_t kLargeBytes = kDataBlockBytes / 4;
 
+/// How many hints ahead a task's lines are fetched into the cache.
+constexpr std::uint32_t kPrefetch = 3;
 /// Small, but with room for the thread-local storage of whatever libraries the program loads.
 constexpr std::size_t kWatchdogStackBytes = 512 << 10;
 
@@ -178,57 +180,73 @@ int Worker::damaged() {
 }
 
 std::int64_t Worker::claim(aiomq_job *ret_jobs, std::size_t count) {
-    if (!is_ready_) return -EPROTO;
     std::size_t taken = 0;
+    while (taken < count) {
+        const aiomq_job *job = nullptr;
+        const int got = claim_one(job);
+        if (got < 0 && taken == 0) return got;
+        if (got <= 0) break;
+        ret_jobs[taken++] = *job;
+    }
+    return static_cast<std::int64_t>(taken);
+}
+
+int Worker::claim_one(const aiomq_job *&ret_job) {
+    if (!is_ready_) return -EPROTO;
+    const std::uint32_t slots = segment_->layout().slots;
     for (std::uint32_t queue = 0; queue < rings_.size(); ++queue) {
-        while (taken < count) {
-            std::uint32_t slot = 0;
-            const RingStatus status = rings_[queue].pop(slot);
-            if (status == RingStatus::kEmpty) break;
-            if (status != RingStatus::kOk) return damaged();
-            if (slot >= segment_->layout().slots) return damaged();
-            const std::uint32_t next = rings_[queue].guess(1);
-            if (next < segment_->layout().slots) {
-                __builtin_prefetch(&segment_->slot(next));
-                __builtin_prefetch(&segment_->request(next));
+        std::uint32_t slot = 0;
+        RingStatus status = RingStatus::kOk;
+        while ((status = rings_[queue].pop(slot)) == RingStatus::kOk) {
+            if (untold_) wake_application();  // ordered by the pop's exchange
+            if (slot >= slots) return damaged();
+            const std::uint32_t soon = rings_[queue].guess(kPrefetch);
+            if (soon < slots) {
+                __builtin_prefetch(&segment_->slot(soon), 1);
+                __builtin_prefetch(&segment_->request(soon));
             }
             SlotWord word;
             if (!aiomq::claim(segment_->slot(slot), queue, index_, incarnation_, word)) continue;
-            if (free_jobs_.empty()) {
-                free_jobs_.push_back(static_cast<std::uint32_t>(jobs_.size()));
-                jobs_.push_back(std::make_unique<Job>());
-                jobs_.back()->handle = free_jobs_.back();
-            }
-            Job &job = *jobs_[free_jobs_.back()];
-            free_jobs_.pop_back();
-            job.handle += 1U << kJobIndexBits;  // so that an old handle is noticed
-            job.slot = slot;
-            job.word = word;
-            job.in_use = true;
-            job.started = job.finished = 0;
-            job.block = job.data = job.data_used = 0;
-            const Request &request = segment_->request(slot);
-            const ItemRange range = ItemRange::unpack(segment_->slot(slot).range.load_acquire());
-            job.many = request.items != 1;
-            aiomq_job &view = job.view;
-            view.task_id = request.task_id;
-            view.job = job.handle;
-            view.function = request.function;
-            view.flags = request.flags;
-            view.kind = request.kind;
-            view.attempt = static_cast<std::uint16_t>(request.attempt);
-            view.first_item = request.item_base;
-            view.end_item = range.end;
-            view.integer = request.integer;
-            view.payload_bytes = request.payload_bytes;
-            view.payload = request.payload_offset == 0
-                               ? request.inline_payload
-                               : segment_->at<const void>(request.payload_offset);
-            ret_jobs[taken++] = view;
+            ret_job = &begin_job(slot, word).view;
+            return 1;
         }
+        if (status != RingStatus::kEmpty) return damaged();
     }
-    if (taken == 0 && count > 0 && segment_->header().leave.load_seq() != 0) return -ESHUTDOWN;
-    return static_cast<std::int64_t>(taken);
+    settle();
+    return segment_->header().leave.load_seq() != 0 ? -ESHUTDOWN : 0;
+}
+
+Worker::Job &Worker::begin_job(std::uint32_t slot, SlotWord word) {
+    if (free_jobs_.empty()) {
+        free_jobs_.push_back(static_cast<std::uint32_t>(jobs_.size()));
+        jobs_.push_back(std::make_unique<Job>());
+        jobs_.back()->handle = free_jobs_.back();
+    }
+    Job &job = *jobs_[free_jobs_.back()];
+    free_jobs_.pop_back();
+    const Request &request = segment_->request(slot);
+    job.handle += 1U << kJobIndexBits;  // so that an old handle is noticed
+    job.slot = slot;
+    job.word = word;
+    job.in_use = true;
+    job.many = request.items != 1;
+    job.started = job.finished = 0;
+    job.block = job.data = job.data_used = 0;
+    aiomq_job &view = job.view;
+    view.task_id = request.task_id;
+    view.job = job.handle;
+    view.function = request.function;
+    view.flags = request.flags;
+    view.kind = request.kind;
+    view.attempt = static_cast<std::uint16_t>(request.attempt);
+    view.first_item = request.item_base;
+    view.end_item =
+        job.many ? ItemRange::unpack(segment_->slot(slot).range.load_acquire()).end : 1;
+    view.integer = request.integer;
+    view.payload_bytes = request.payload_bytes;
+    view.payload = request.payload_offset == 0 ? request.inline_payload
+                                               : segment_->at<const void>(request.payload_offset);
+    return job;
 }
 
 /// A task of many items needs its outcome block, zeroed and named in the slot, before any item starts.
@@ -253,8 +271,14 @@ bool Worker::room_in(Job &job) {
 int Worker::start(std::uint32_t handle, std::uint32_t &ret_item) {
     Job *job = find(handle);
     if (job == nullptr) return -EINVAL;
-    if (!room_in(*job)) return -ENOMEM;
-    if (!start_item(segment_->slot(job->slot), ret_item)) {
+    settle();
+    if (!job->many) {
+        if (job->started != 0) return -ENODATA;
+        ret_item = 0;
+        start_only_item(segment_->slot(job->slot));
+    } else if (!room_in(*job)) {
+        return -ENOMEM;
+    } else if (!start_item(segment_->slot(job->slot), ret_item)) {
         if (job->finished == job->started) finish_job(*job);
         return -ENODATA;
     }
@@ -326,8 +350,10 @@ int Worker::complete(std::uint32_t handle, const aiomq_item &item) {
     area_->completed.add_by_single_writer(1);
     if (item.status != AIOMQ_OK) area_->failed.add_by_single_writer(1);
     if (job->finished < job->started) return 0;
-    const ItemRange range = ItemRange::unpack(segment_->slot(job->slot).range.load_acquire());
-    if (range.next < range.end) return 0;
+    if (job->many) {
+        const ItemRange range = ItemRange::unpack(segment_->slot(job->slot).range.load_acquire());
+        if (range.next < range.end) return 0;
+    }
     const int damage = finish_job(*job);
     return damage != 0 ? damage : 1;
 }
@@ -413,7 +439,6 @@ int Worker::fail(std::uint32_t handle, std::uint32_t item, const ErrorText &erro
 
 /// All started items have outcomes and none is left: DONE, then the hint.
 int Worker::finish_job(Job &job) {
-    if (!job.many && job.finished == 0) segment_->slot(job.slot).status = AIOMQ_CANCELLED;
     const std::uint32_t slot = job.slot;
     const bool sound = finish(segment_->slot(slot), job.word);
     end_job(job);
@@ -431,10 +456,23 @@ void Worker::end_job(Job &job) {
     free_jobs_.push_back(job.handle & kJobIndexMask);
 }
 
-/// A completion is a hint: when the lane is full the dispatcher is told to look at all slots.
+/// A completion is a hint: when the lane is full the dispatcher is told to look at all slots. The
+/// dispatcher is woken, if it sleeps, before anything else runs here: see settle().
 void Worker::tell(Notice notice, std::uint32_t slot) {
-    const LaneStatus status = outbox_.push(Message{notice, slot}.pack());
-    if (status != LaneStatus::kOk) area_->rescan.store_seq(1);
+    if (outbox_.put(Message{notice, slot}.pack()) != LaneStatus::kOk) area_->rescan.store_seq(1);
+    untold_ = true;
+}
+
+/// Ends a series of tell(): the total order that the sleeping protocol needs, then the look at the
+/// flag. A pop's exchange serves as well, so that a busy worker pays for one locked instruction less.
+void Worker::settle() {
+    if (!untold_) return;
+    outbox_.publish();
+    wake_application();
+}
+
+void Worker::wake_application() {
+    untold_ = false;
     auto &flag = segment_->flags().application;
     if (flag.load_seq() != 0 && flag.exchange_seq(0) != 0) {
         sys::event_signal(application_fd_.get());
@@ -451,6 +489,7 @@ int Worker::flush() {
         tell(Notice::kProgress, job->slot);
     }
     unreported_.clear();
+    settle();
     return 0;
 }
 
@@ -466,19 +505,16 @@ void Worker::take_inbox() {
             const auto slot = static_cast<std::uint32_t>(message.value & ((1U << 20) - 1));
             const auto generation = static_cast<std::uint32_t>(message.value >> 20);
             for (const auto &job : jobs_)
-                if (job->in_use && job->slot == slot && job->word.generation == generation)
+                if (job->in_use && job->slot == slot && job->word.generation() == generation)
                     cancelled_.push_back(job->handle);
         }
     }
     if (!any) return;
     inbox_.publish();
+    settle();
     count_memory();
     // The dispatcher holds more for us in its own memory: tell it that there is room now.
-    if (segment_->record(index_).inbox_waiting.load_seq() != 0) {
-        auto &flag = segment_->flags().application;
-        if (flag.load_seq() != 0 && flag.exchange_seq(0) != 0)
-            sys::event_signal(application_fd_.get());
-    }
+    if (segment_->record(index_).inbox_waiting.load_seq() != 0) wake_application();
 }
 
 int Worker::cancelled(std::uint32_t &ret_job) {

@@ -54,6 +54,8 @@ class Worker {
     int abort(const char *text);
 
     std::int64_t claim(aiomq_job *jobs, std::size_t count);
+    /// Takes one task: 1 and its view, which lives as long as the job; 0; or -errno as claim().
+    int claim_one(const aiomq_job *&ret_job);
     int start(std::uint32_t job, std::uint32_t &ret_item);
     int allocate(std::uint32_t job, std::uint64_t bytes, void **ret_data);
     int complete(std::uint32_t job, const aiomq_item &item);
@@ -93,6 +95,7 @@ class Worker {
     int start_watchdog();
     int open_memory(std::string &ret_text);
     Job *find(std::uint32_t handle);
+    Job &begin_job(std::uint32_t slot, SlotWord word);
     bool room_in(Job &job);
     int publish_one(Job &job, const aiomq_item &item);
     int publish_of_many(Job &job, const aiomq_item &item);
@@ -100,6 +103,8 @@ class Worker {
     int finish_job(Job &job);
     void end_job(Job &job);
     void tell(Notice notice, std::uint32_t slot);
+    void settle();
+    void wake_application();
     void take_inbox();
     void count_memory();
     int damaged();
@@ -129,6 +134,7 @@ class Worker {
     SpinBudget spin_{0, 0, 0};
     std::uint32_t running_ = 0;
     bool is_ready_ = false;
+    bool untold_ = false;  ///< completions that the dispatcher may sleep through
 };
 
 }  // namespace aiomq
