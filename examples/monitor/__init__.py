@@ -1,0 +1,1 @@
+"""The stateful monitoring service that libaiomq's demo runs; see README.md."""
