@@ -1,0 +1,43 @@
+"""Fixtures for the tests of aiomq-stat."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pool_process import PoolProcess, StartPool, Stat, compile_pool_fixture, find_stat
+
+
+@pytest.fixture(scope="session")
+def stat() -> Stat:
+    return Stat(find_stat())
+
+
+@pytest.fixture(scope="session")
+def pool_program() -> Iterator[str]:
+    """pool_fixture, where every user can run it."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        program = Path(folder, "pool_fixture")
+        compile_pool_fixture(program)
+        yield str(program)
+
+
+@pytest.fixture
+def start_pool(pool_program: str) -> Iterator[StartPool]:
+    """start_pool("label", 2, …, wrap=…) gives a running pool that ends with the test."""
+    started: list[PoolProcess] = []
+
+    def start(
+        *labels_and_workers: str | int, wrap: Callable[[list[str]], list[str]] | None = None
+    ) -> PoolProcess:
+        command = [pool_program, *map(str, labels_and_workers)]
+        started.append(PoolProcess(wrap(command) if wrap else command))
+        return started[-1]
+
+    yield start
+    for pool in started:
+        pool.end()

@@ -1,0 +1,552 @@
+"""aiomq-stat against real pools: what it shows is compared with what was done."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pool_process import NOBODY, PATIENCE_SECONDS, PoolProcess, StartPool, Stat, as_nobody
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change users")
+
+
+def entry_of(entries: list[dict[str, Any]], pid: int) -> dict[str, Any]:
+    (entry,) = [entry for entry in entries if entry["pid"] == pid]
+    return entry
+
+
+def until(reached: Callable[[], bool]) -> None:
+    """Look again until something that gives no event has happened."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not reached():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+@contextmanager
+def memfd_holder(name: str, mode: int, nobody: bool) -> Iterator[int]:
+    """The pid of a process that holds an empty memfd."""
+    code = (
+        "import os, sys, time; fd = os.memfd_create(sys.argv[1]); os.fchmod(fd, int(sys.argv[2]));"
+        "print('ready', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, name, str(mode)]
+    if nobody:
+        command[0] = "/usr/bin/python3"  # one that every user can run
+    with subprocess.Popen(
+        as_nobody(command) if nobody else command, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+@contextmanager
+def memory_of(pid: int) -> Iterator[int]:
+    """A pool's memory, held open by this process."""
+    folder = f"/proc/{pid}/fd"
+    links = {name: os.readlink(f"{folder}/{name}") for name in os.listdir(folder)}
+    (name,) = [name for name, link in links.items() if link.startswith("/memfd:aiomq:")]
+    memory = os.open(f"{folder}/{name}", os.O_RDONLY)
+    try:
+        yield memory
+    finally:
+        os.close(memory)
+
+
+# ---- numbers -------------------------------------------------------------------------------------
+
+
+def test_identity(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("identity", 2)
+    shown = stat.show(pool.pid)
+    assert shown["label"] == "identity"
+    assert shown["pid"] == shown["namespace_pid"] == pool.pid
+    assert shown["uid"] == os.geteuid()
+    assert shown["state"] == "running"
+    assert shown["permitted"] is True
+    assert shown["problem"] is None
+    assert shown["capacity"] == 256
+    assert 0 < shown["age_ns"] < PATIENCE_SECONDS * 10**9
+    assert abs(shown["created_realtime_ns"] - time.time_ns()) < PATIENCE_SECONDS * 10**9
+    listed = entry_of(stat.read(), pool.pid)
+    assert {"label", "pid", "uid", "age_ns", "state"} <= listed.keys()
+    assert listed["label"] == "identity"
+    assert listed["workers"] == 2
+
+
+def test_items_are_counted_by_outcome(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("outcomes", 2)
+    pool.do("run 10", "ran 10")
+    pool.do("fail 3", "failed 3")
+    pool.do("chunk 1500", "ran 1500")
+    shown = stat.show(pool.pid)
+    assert shown["items"] == {
+        "submitted": 1513,
+        "ok": 1510,
+        "failed": 3,
+        "cancelled": 0,
+        "worker_died": 0,
+        "other_outcomes": 0,
+        "requeued": 0,
+    }
+    workers = shown["workers"]
+    assert [worker["index"] for worker in workers] == [0, 1]
+    assert sum(worker["started"] for worker in workers) == 1513
+    assert sum(worker["completed"] for worker in workers) == 1513
+    assert sum(worker["failed"] for worker in workers) == 3
+    assert all(worker["running"] == worker["restarts"] == 0 for worker in workers)
+    (queue,) = shown["queues"]
+    assert (queue["ready"], queue["claimed"], queue["done"], queue["oldest_ns"]) == (0, 0, 0, 0)
+    text = stat.run("show", str(pool.pid)).stdout
+    assert "1,513 submitted, 1,510 ok, 3 failed, 0 cancelled, 0 worker died" in text
+    assert entry_of(stat.read("list"), pool.pid)["items"] == shown["items"]
+
+
+def test_waiting_and_running_tasks_show_in_the_queue(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("queue", 2)
+    pool.do("block 5", "blocked")
+    (queue,) = stat.show(pool.pid)["queues"]
+    assert (queue["ready"], queue["claimed"], queue["done"]) == (3, 2, 0)
+    shown = stat.show(pool.pid)
+    assert [worker["running"] for worker in shown["workers"]] == [1, 1]
+    assert [worker["sleeping"] for worker in shown["workers"]] == [False, False]
+    listed = entry_of(stat.read(), pool.pid)
+    assert (listed["ready"], listed["claimed"]) == (3, 2)
+    # The age of the oldest grows with time; its clock may be coarse.
+    until(lambda: stat.show(pool.pid)["queues"][0]["oldest_ns"] > queue["oldest_ns"])
+    pool.do("release 5", "released 5")
+    (queue,) = stat.show(pool.pid)["queues"]
+    assert (queue["ready"], queue["claimed"], queue["done"], queue["oldest_ns"]) == (0, 0, 0, 0)
+    until(lambda: all(worker["sleeping"] for worker in stat.show(pool.pid)["workers"]))
+
+
+def test_a_dead_worker_is_counted_and_reported(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("deaths", 1)
+    (before,) = stat.show(pool.pid)["workers"]
+    pool.do("die 2", "died 2")
+    shown = stat.show(pool.pid)
+    (worker,) = shown["workers"]
+    assert worker["state"] == "running"
+    assert worker["restarts"] == shown["restarts"] == 2
+    assert worker["pid"] != before["pid"]
+    assert worker["running"] == 0
+    os.kill(worker["pid"], 0)
+    assert shown["items"]["worker_died"] == 2
+    kinds = [event["kind"] for event in shown["events"]]
+    assert kinds.count("spawned") == kinds.count("ready") == 3
+    deaths = [event for event in shown["events"] if event["kind"] == "died"]
+    assert [event["status"] for event in deaths] == [-signal.SIGKILL] * 2
+    assert deaths[0]["pid"] == before["pid"]
+    assert [event["sequence"] for event in shown["events"]] == list(
+        range(1, len(shown["events"]) + 1)
+    )
+    text = stat.run("show", str(pool.pid)).stdout
+    assert " died " in text
+    assert str(worker["pid"]) in text
+    head, *lines = stat.run("list").stdout.splitlines()
+    (line,) = [line for line in lines if f" {pool.pid} " in line]
+    assert head.split()[-2:] == ["FINISHED", "RESTARTS"]
+    assert line.split()[-2:] == ["2", "2"]
+
+
+def test_only_the_last_64_events_are_kept(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("events", 1)
+    pool.do("die 25", "died 25")
+    events = stat.show(pool.pid)["events"]
+    assert len(events) == 64
+    sequences = [event["sequence"] for event in events]
+    assert sequences == list(range(sequences[0], sequences[0] + 64))
+
+
+def test_arena_numbers(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("arenas", 2)
+    shown = stat.show(pool.pid)
+    for arena in shown["arenas"].values():
+        assert 0 <= arena["used_bytes"] <= arena["committed_bytes"] <= arena["maximum_bytes"]
+        assert arena["committed_bytes"] > 0
+    per_worker = sum(worker["committed_bytes"] for worker in shown["workers"])
+    assert shown["arenas"]["result"]["committed_bytes"] == per_worker
+
+
+def test_wake_ups_are_counted(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("wakeups", 1)
+    before = stat.show(pool.pid)["wakeups"]
+    for _ in range(5):
+        until(lambda: stat.show(pool.pid)["workers"][0]["sleeping"])
+        pool.do("run 1", "ran 1")
+    after = stat.show(pool.pid)["wakeups"]
+    assert after["sent"] >= before["sent"] + 5
+    assert after.keys() == {"sent", "elided", "audits"}
+
+
+def test_a_closed_pool_shows_as_ended(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("closing", 1)
+    pool.do("close", "closed")
+    shown = stat.show(pool.pid)
+    assert shown["state"] == "ended"
+    assert [worker["state"] for worker in shown["workers"]] == ["absent"]
+    assert [worker["pid"] for worker in shown["workers"]] == [None]
+
+
+# ---- repeats -------------------------------------------------------------------------------------
+
+
+def test_rates_are_differences_per_second(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("rates", 2)
+    with subprocess.Popen(
+        stat.command("show", str(pool.pid), "--json", "-i", "0.3", "-n", "4"),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        pool.do("run 100", "ran 100")
+        pool.do("fail 20", "failed 20")
+        reports = [json.loads(line) for line in process.stdout]
+    assert process.returncode == 0
+    assert first["rates"] is None
+    assert len(reports) == 3
+    rates = [report["rates"] for report in reports]
+    assert all(rate["seconds"] == pytest.approx(0.3, abs=0.25) for rate in rates)
+    for key, count in (("submitted", 120), ("finished", 120), ("not_ok", 20)):
+        assert sum(rate[key] * rate["seconds"] for rate in rates) == pytest.approx(count, rel=0.02)
+    by_worker = sum(sum(rate["completed_by_worker"]) * rate["seconds"] for rate in rates)
+    assert by_worker == pytest.approx(120, rel=0.02)
+
+
+def test_repeated_text_has_rates(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("repeat", 1)
+    done = stat.run("show", str(pool.pid), "-i", "0.05", "-n", "2")
+    assert done.returncode == 0
+    assert done.stdout.count(f"repeat@{pool.pid}\n") == 2
+    assert "COMPLETED/s" in done.stdout
+    assert "0.0/s submitted" in done.stdout.split(f"repeat@{pool.pid}\n")[2]
+    done = stat.run("list", "-i", "0.05", "-n", "3", "--json")
+    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [entry_of(report, pool.pid)["rates"] is None for report in reports] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_show_ends_with_its_pool(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("short", 1)
+    with subprocess.Popen(
+        stat.command("show", "--json", str(pool.pid), "-i", "0.02", "-n", "2000"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        pool.tell("quit")
+        process.stdout.read()
+        assert process.stderr.read() == f"aiomq-stat: short@{pool.pid} has ended\n"
+    assert process.returncode == 0
+
+
+# ---- whatever state the processes are in ---------------------------------------------------------
+
+
+def test_works_while_dispatcher_and_worker_are_stopped(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("stopped", 1)
+    pool.do("run 7", "ran 7")
+    worker = stat.show(pool.pid)["workers"][0]["pid"]
+    stopped = (pool.pid, worker)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    until(lambda: all(process_state(pid) == "T" for pid in stopped))
+    try:
+        assert stat.show(pool.pid)["items"]["ok"] == 7
+        assert entry_of(stat.read("list"), pool.pid)["state"] == "running"
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    pool.do("run 1", "ran 1")
+
+
+def process_state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as status:
+        return status.read().rpartition(")")[2].split()[0]
+
+
+def test_a_killed_dispatcher_leaves_no_pool(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("killed", 2)
+    inode = stat.show(pool.pid)["inode"]
+    pool.process.kill()
+    pool.process.wait(PATIENCE_SECONDS)
+    until(lambda: inode not in [entry["inode"] for entry in stat.read()])
+
+
+def test_looking_does_not_disturb_the_pool(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("quiet", 1)
+    pool.do("run 1", "ran 1")
+    until(lambda: bool(stat.show(pool.pid)["workers"][0]["sleeping"]))
+    before = stat.show(pool.pid)
+    for _ in range(20):
+        after = stat.show(pool.pid)
+    assert after["wakeups"] == before["wakeups"]
+    assert after["workers"] == before["workers"]
+
+
+# ---- which pool ----------------------------------------------------------------------------------
+
+
+def test_a_shared_label_is_ambiguous_and_label_at_pid_is_not(
+    stat: Stat, start_pool: StartPool
+) -> None:
+    first, second = start_pool("twin", 1), start_pool("twin", 1)
+    done = stat.run("show", "twin")
+    assert done.returncode == 4
+    assert done.stdout == ""
+    assert {f"  twin@{first.pid}", f"  twin@{second.pid}"} <= set(done.stderr.splitlines())
+    assert stat.show(f"twin@{second.pid}")["pid"] == second.pid
+
+
+def test_two_pools_of_one_process_are_told_apart_by_inode(
+    stat: Stat, start_pool: StartPool
+) -> None:
+    pool = start_pool("same", 1, "same", 2)
+    done = stat.run("show", str(pool.pid))
+    assert done.returncode == 4
+    names = [line.strip() for line in done.stderr.splitlines()[1:]]
+    assert len(set(names)) == 2
+    assert sorted(len(stat.show(name)["workers"]) for name in names) == [1, 2]
+
+
+def test_unknown_pool(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("known", 1)
+    for name in ("no-such-pool", f"known@{pool.pid}0", f"other@{pool.pid}"):
+        done = stat.run("show", name)
+        assert done.returncode == 3
+        assert name in done.stderr
+
+
+@pytest.mark.parametrize(
+    "label", ['a"b\\c', "tab\there", "\x1b[31mred", "\x7f\x01", "ü€😀", "\udcff\udcc3(", "\x9b1m"]
+)
+def test_a_strange_label_is_shown_harmlessly(stat: Stat, label: str) -> None:
+    """The library makes labels plain, but another process may call its memfd anything."""
+    with memfd_holder("aiomq:" + label, mode=0o600, nobody=False) as pid:
+        decoded = entry_of(stat.read(), pid)["label"]
+        surrogates = [character for character in label if "\udc80" <= character <= "\udcff"]
+        assert decoded == "".join("\ufffd" if c in surrogates else c for c in label)
+        (line,) = [line for line in stat.run().stdout.splitlines() if f" {pid} " in line]
+        shown = line.split(f" {pid} ")[0].rstrip()
+        assert shown == "".join("?" if c in surrogates or is_control(c) else c for c in label)
+
+
+def is_control(character: str) -> bool:
+    return character < " " or "\x7f" <= character <= "\x9f"
+
+
+def test_the_library_makes_labels_plain(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool('a"b\\c\t\x1b[31m/ü', 1)
+    assert stat.show(pool.pid)["label"] == "a_b_c___31m___"
+
+
+def test_a_bystander_that_holds_the_memory_is_not_the_dispatcher(
+    stat: Stat, start_pool: StartPool
+) -> None:
+    # This process opens it too and has a lower pid than the pool, hence is found first.
+    pool = start_pool("held", 1)
+    with memory_of(pool.pid):
+        assert entry_of(stat.read(), pool.pid)["label"] == "held"
+        assert [e["pid"] for e in stat.read() if e["label"] == "held"] == [pool.pid]
+        assert stat.show("held")["pid"] == pool.pid
+
+
+def test_memory_without_its_dispatcher_is_shown_as_gone(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("orphan", 1)
+    pool.do("run 3", "ran 3")
+    with memory_of(pool.pid):
+        pool.end()
+        until(lambda: stat.show("orphan")["state"] == "gone")
+        shown = stat.show("orphan")
+        assert shown["pid"] == os.getpid()
+        assert shown["namespace_pid"] == pool.pid
+        assert shown["items"]["ok"] == 3
+
+
+@needs_root
+def test_the_only_pool_needs_no_name_and_namespaces_are_seen_through(
+    stat: Stat, start_pool: StartPool
+) -> None:
+    def in_namespace(command: list[str]) -> list[str]:
+        return ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *command]
+
+    probe = subprocess.run(in_namespace(["true"]), capture_output=True, check=False)
+    if probe.returncode != 0:
+        pytest.skip("no pid namespaces here: " + probe.stderr.decode())
+    # From outside: the pid is that of this namespace, not the 1 that the pool believes in.
+    pool = start_pool("inner", 1, wrap=in_namespace)
+    (dispatcher,) = children_of(pool.pid)
+    shown = stat.show("inner")
+    assert shown["pid"] == dispatcher
+    assert shown["namespace_pid"] == 1
+    assert shown["state"] == "running"
+    # From inside: it is the only pool.
+    inside = ["nsenter", "--pid", "--mount", "--target", str(dispatcher)]
+    done = subprocess.run(
+        [*inside, *stat.command("show", "--json")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["label"] == "inner"
+    assert json.loads(done.stdout)["pid"] == 1
+    # And without any pool show has nothing to show.
+    done = subprocess.run(
+        in_namespace(stat.command("show")), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "aiomq-stat: no pool is running\n"
+
+
+def children_of(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as children:
+        return [int(child) for child in children.read().split()]
+
+
+# ---- permissions ---------------------------------------------------------------------------------
+
+
+@needs_root
+def test_root_sees_the_pools_of_others(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("nobodys", 1, wrap=as_nobody)
+    shown = stat.show(pool.pid)
+    assert shown["uid"] == NOBODY
+    done = stat.run("show", "nobodys", "--json", nobody=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pid"] == pool.pid
+
+
+@needs_root
+def test_a_pool_of_another_user_is_not_shown(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("private", 1)
+    done = stat.run("list", "--json", nobody=True)
+    assert done.returncode == 0
+    assert "not permitted to look into" in done.stderr
+    assert pool.pid not in [entry["pid"] for entry in json.loads(done.stdout)]
+    done = stat.run("show", "private", nobody=True)
+    assert done.returncode == 3
+    assert "not permitted to look into" in done.stderr
+
+
+@needs_root
+def test_a_titled_worker_of_another_user_is_listed_as_not_permitted(stat: Stat) -> None:
+    # Python workers are called "aiomq: <label>/<index>"; everybody may read that.
+    with subprocess.Popen(["aiomq: secret/0", "600"], executable="/bin/sleep") as process:
+        try:
+            done = stat.run("--json", nobody=True)
+            (entry,) = [e for e in json.loads(done.stdout) if e["label"] == "secret"]
+            assert entry["pid"] == os.getpid()
+            assert entry["permitted"] is False
+            assert entry["state"] == "not permitted"
+            done = stat.run("show", "secret", nobody=True)
+            assert done.returncode == 5
+            assert "not permitted" in done.stderr
+            assert "secret" in stat.run(nobody=True).stdout
+        finally:
+            process.kill()
+
+
+@needs_root
+def test_a_memfd_that_may_not_be_opened_is_listed_as_not_permitted(stat: Stat) -> None:
+    with memfd_holder("aiomq:locked", mode=0, nobody=True) as pid:
+        done = stat.run("--json", nobody=True)
+        entry = entry_of(json.loads(done.stdout), pid)
+        assert (entry["label"], entry["state"]) == ("locked", "not permitted")
+        assert stat.run("show", "locked", nobody=True).returncode == 5
+
+
+def test_what_is_not_a_pools_memory_is_listed_as_unreadable(stat: Stat) -> None:
+    with memfd_holder("aiomq:impostor", mode=0o600, nobody=False) as pid:
+        entry = entry_of(stat.read("list"), pid)
+        assert (entry["label"], entry["state"]) == ("impostor", "unreadable")
+        assert entry["problem"]
+        done = stat.run("show", "impostor")
+        assert done.returncode == 1
+        assert entry["problem"] in done.stderr
+
+
+# ---- command line --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (["frob"], "'frob'"),
+        (["list", "extra"], "'extra'"),
+        (["show", "one", "two"], "'two'"),
+        (["show", ""], "empty"),
+        (["--frob"], "'--frob'"),
+        (["list", "-q"], "'-q'"),
+        (["--json=5"], "'--json=5'"),
+        (["-i"], "'-i'"),
+        (["-i", "x"], "'x'"),
+        (["-i", "1x"], "'1x'"),
+        (["-i", "0"], "'0'"),
+        (["-i", "-1"], "'-1'"),
+        (["-i", "nan"], "'nan'"),
+        (["-i", "inf"], "'inf'"),
+        (["-i", "1e99"], "'1e99'"),
+        (["-n", "2"], "-n"),
+        (["-i", "1", "-n", "0"], "'0'"),
+        (["-i", "1", "-n", "-3"], "'-3'"),
+        (["-i", "1", "-n", "two"], "'two'"),
+    ],
+)
+def test_bad_usage_names_the_culprit(stat: Stat, arguments: list[str], culprit: str) -> None:
+    done = stat.run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert culprit in done.stderr.splitlines()[0]
+
+
+def test_help_and_version(stat: Stat) -> None:
+    done = stat.run("--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: aiomq-stat")
+    library = ctypes.CDLL(library_of(stat))
+    library.aiomq_version.restype = ctypes.c_char_p
+    done = stat.run("--version")
+    assert done.stdout == f"aiomq-stat {library.aiomq_version().decode()}\n"
+
+
+def library_of(stat: Stat) -> str:
+    """The libaiomq that the tool runs with, as the dynamic loader says."""
+    lines = subprocess.run(["ldd", stat.program], capture_output=True, text=True, check=True).stdout
+    (line,) = [line for line in lines.splitlines() if "libaiomq.so" in line]
+    return line.split("=>")[1].split("(")[0].strip()
+
+
+def test_a_full_disk_is_an_error(stat: Stat) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            stat.command("--help"), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+
+
+def test_tables_line_up(stat: Stat, start_pool: StartPool) -> None:
+    pools: list[PoolProcess] = [start_pool("x", 1), start_pool("a-much-longer-label", 1)]
+    lines = stat.run("list").stdout.splitlines()
+    pid_end = lines[0].index("PID") + len("PID")
+    for pool in pools:
+        (line,) = [line for line in lines if f" {pool.pid} " in line]
+        assert line[:pid_end].endswith(f" {pool.pid}")
