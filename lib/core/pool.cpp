@@ -86,6 +86,8 @@ int Pool::open(std::string &ret_text) {
                         &segment_->queue(0).tail);
     rings_[0].initialise();
     std::strncpy(segment_->queue(0).name, "default", kQueueNameBytes - 1);
+    // Before any worker is spawned: a pool that does not wait is dispatched at once.
+    for (std::uint32_t worker = 0; worker < config_.workers; ++worker) locked_reset_lanes(worker);
     tasks_.resize(config_.capacity);
     free_slots_.reserve(config_.capacity);
     for (std::uint32_t slot = config_.capacity; slot-- > 0;) free_slots_.push_back(slot);

@@ -20,8 +20,8 @@ TEST(Pool, CarriesPayloadsAndResultsOfEverySize) {
     TestPool pool({.workers = 2});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     std::map<std::uint64_t, std::string> sent;
-    for (const std::size_t size : {0, 1, 23, 24, 25, 47, 48, 49, 63, 64, 65, 4095, 4096, 4097, 65536,
-                                   1 << 20, 9 << 20}) {
+    for (const std::size_t size :
+         {0, 1, 23, 24, 25, 47, 48, 49, 63, 64, 65, 4095, 4096, 4097, 65536, 1 << 20, 9 << 20}) {
         std::string payload(size, 'a');
         for (std::size_t i = 0; i < size; ++i) payload[i] = static_cast<char>(i * 31 + size);
         sent[pool.submit("echo", payload)] = payload;
@@ -123,4 +123,16 @@ TEST(Pool, WithdrawsATaskThatHasNotStarted) {
     EXPECT_EQ(pool.outcome(running).status, AIOMQ_OK);
     for (std::uint32_t i = 0; i < 10; ++i)
         EXPECT_EQ(pool.outcome(chunk, i).status, AIOMQ_CANCELLED);
+}
+
+TEST(Pool, CanBeUsedBeforeItsWorkersAreStarted) {
+    for (int round = 0; round < 50; ++round) {
+        TestPool pool({.workers = 2, .flags = AIOMQ_POOL_NOWAIT});
+        ASSERT_EQ(pool.created(), 0) << pool.error_text();
+        EXPECT_GE(aiomq_pool_dispatch(pool.get()), 0);
+        const auto id = pool.submit("item_number");
+        EXPECT_GE(aiomq_pool_dispatch(pool.get()), 0);
+        pool.collect_all();
+        EXPECT_EQ(pool.outcome(id).status, AIOMQ_OK);
+    }
 }

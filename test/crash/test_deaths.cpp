@@ -32,8 +32,8 @@ class Signal {
 unsigned seed() {
     static const unsigned value = [] {
         const char *given = getenv("AIOMQ_SEED");
-        const unsigned chosen = given != nullptr ? static_cast<unsigned>(atoi(given))
-                                                 : std::random_device{}();
+        const unsigned chosen =
+            given != nullptr ? static_cast<unsigned>(atoi(given)) : std::random_device{}();
         printf("AIOMQ_SEED=%u\n", chosen);
         return chosen;
     }();
@@ -142,7 +142,10 @@ TEST(Deaths, ResultsHeldByTheApplicationSurviveTheirWorker) {
 
 TEST(Deaths, RandomKillsLoseNothingAndLeakNothing) {
     // The kills hit starting workers too: that must not count as a program that can't start.
-    TestPool pool({.workers = 3, .capacity = 64, .start_limit = 1000, .environment = {"AIOMQ_TEST_CONCURRENCY=4"}});
+    TestPool pool({.workers = 3,
+                   .capacity = 64,
+                   .start_limit = 1000,
+                   .environment = {"AIOMQ_TEST_CONCURRENCY=4"}});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     std::mt19937 engine(seed());
     const auto random = [&] { return static_cast<std::uint32_t>(engine()); };
@@ -152,9 +155,15 @@ TEST(Deaths, RandomKillsLoseNothingAndLeakNothing) {
     for (int round = 0; round < rounds; ++round) {
         for (int i = 0; i < 20; ++i) {
             switch (random() % 4) {
-                case 0: pool.submit("later"); break;
-                case 1: pool.submit("item_number", "", 1 + random() % 50); break;
-                case 2: pool.submit("make_bytes", std::to_string(1 + random() % 30000)); break;
+                case 0:
+                    pool.submit("later");
+                    break;
+                case 1:
+                    pool.submit("item_number", "", 1 + random() % 50);
+                    break;
+                case 2:
+                    pool.submit("make_bytes", std::to_string(1 + random() % 30000));
+                    break;
                 default: {
                     const std::string text(random() % 3000, static_cast<char>('a' + random() % 26));
                     sent[pool.submit("echo", text)] = text;
@@ -169,7 +178,8 @@ TEST(Deaths, RandomKillsLoseNothingAndLeakNothing) {
     for (const auto &[id, outcome] : pool.outcomes()) {
         ASSERT_EQ(outcome.times, 1);
         ++by_status[outcome.status];
-        ASSERT_TRUE(outcome.status == AIOMQ_OK || outcome.status == AIOMQ_WORKER_DIED) << outcome.status << outcome.error_type << ": " << outcome.error_message;
+        ASSERT_TRUE(outcome.status == AIOMQ_OK || outcome.status == AIOMQ_WORKER_DIED)
+            << outcome.status << outcome.error_type << ": " << outcome.error_message;
     }
     for (const auto &[id, text] : sent)
         if (pool.outcome(id).status == AIOMQ_OK) {
