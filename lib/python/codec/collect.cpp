@@ -205,6 +205,9 @@ PyObject *collect(const RawCall &call) {
         aiomq_completion completions[kBatch];
         const std::size_t most = std::min<std::uint64_t>(kBatch, limit);
         const std::int64_t taken = aiomq_pool_collect(pool, completions, most);
+        if (taken < 0 && PyList_Size(list.get()) != 0) {
+            break;  // what was taken before must not be lost; the next call will tell
+        }
         if (taken < 0) {
             errno = static_cast<int>(-taken);
             return PyErr_SetFromErrno(PyExc_OSError);

@@ -8,13 +8,18 @@ namespace {
 struct Ledger {
     std::unordered_map<std::uint32_t, JobAccount> accounts;
     std::uint32_t held = 0;
-    bool holds = false;
+    JobAccount *held_account = nullptr;
 };
 
 // Never destroyed: worker threads of the application may outlive static destruction.
 Ledger &ledger() {
     static auto *instance = new Ledger;
     return *instance;
+}
+
+void note(JobAccount &account, int completed) {
+    account.running -= account.running != 0 ? 1 : 0;
+    account.over = completed == 1;
 }
 
 }  // namespace
@@ -26,25 +31,27 @@ void ledger_note(std::uint32_t job, int completed) {
         return;  // it still runs
     }
     Ledger &book = ledger();
+    if (book.held_account != nullptr && book.held == job) {
+        note(*book.held_account, completed);
+        return;
+    }
     const auto found = book.accounts.find(job);
     if (found == book.accounts.end()) {
         return;  // started by someone else
     }
-    JobAccount &account = found->second;
-    account.running -= account.running != 0 ? 1 : 0;
-    account.over = completed == 1;
-    if (account.over && !(book.holds && book.held == job)) {
+    note(found->second, completed);
+    if (found->second.over) {
         book.accounts.erase(found);
     }
 }
 
 void ledger_close(std::uint32_t job) { ledger().accounts.erase(job); }
 
-void ledger_hold(std::uint32_t job) {
+void ledger_hold(std::uint32_t job, JobAccount &account) {
     ledger().held = job;
-    ledger().holds = true;
+    ledger().held_account = &account;
 }
 
-void ledger_unhold() { ledger().holds = false; }
+void ledger_unhold() { ledger().held_account = nullptr; }
 
 }  // namespace aiomq::py

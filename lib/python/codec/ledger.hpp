@@ -20,8 +20,8 @@ JobAccount &ledger_open(std::uint32_t job);
 /// unless a Runner is at it (`keep`): that one asks, then closes.
 void ledger_note(std::uint32_t job, int completed);
 void ledger_close(std::uint32_t job);
-/// Which job a Runner is at; its account outlives its end.
-void ledger_hold(std::uint32_t job);
+/// Which job a Runner is at, by its account; that outlives the job's end.
+void ledger_hold(std::uint32_t job, JobAccount &account);
 void ledger_unhold();
 
 }  // namespace aiomq::py

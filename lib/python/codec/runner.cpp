@@ -48,7 +48,7 @@ class Hold {
   public:
     Hold(bool &active, std::uint32_t job) : active_(active), job_(job), account_(ledger_open(job)) {
         active_ = true;
-        ledger_hold(job);
+        ledger_hold(job, account_);
     }
     ~Hold() {
         active_ = false;
@@ -131,6 +131,10 @@ bool Runner::loop(const Job &job, JobAccount &account, std::uint32_t permits,
         }
         if (error != 0) {
             ret.reason = error;
+            return true;
+        }
+        if (index < job.first_index) {
+            ret.reason = -EBADMSG;  // it belongs to an attempt before this one
             return true;
         }
         account.running += 1;

@@ -1,0 +1,66 @@
+"""aiomq: coroutines and functions on many processes, over shared memory. Linux only.
+
+    async with aiomq.Pool() as pool:
+        result = await pool.apply(fetch, (url,))
+        pages = await pool.map(fetch, urls)
+
+Importing this package is cheap: each public name is loaded when it is first used, so that a worker
+imports only what a worker needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiomq._errors import (
+        PoolBroken,
+        QueueFull,
+        RemoteError,
+        StartExpired,
+        TaskTimeout,
+        WorkerDied,
+    )
+    from aiomq._pool import Pool
+    from aiomq._result import PoolResult
+    from aiomq._task import Task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Pool",
+    "PoolBroken",
+    "PoolResult",
+    "QueueFull",
+    "RemoteError",
+    "StartExpired",
+    "Task",
+    "TaskTimeout",
+    "WorkerDied",
+]
+
+_homes = {
+    "Pool": "_pool",
+    "PoolBroken": "_errors",
+    "PoolResult": "_result",
+    "QueueFull": "_errors",
+    "RemoteError": "_errors",
+    "StartExpired": "_errors",
+    "Task": "_task",
+    "TaskTimeout": "_errors",
+    "WorkerDied": "_errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _homes.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module("aiomq." + home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,225 @@
+"""The bridge between Python objects and the C ABI: encode, submit, collect, run items, publish.
+
+Two variants with the same meaning. `NATIVE` is true where libaiomq_py does it (lib/python/codec);
+otherwise `_pure` and `_pure_runner` do, at a tenth of the speed: on a free-threaded interpreter or
+one that is not CPython, where the library is missing, and with AIOMQ_PURE=1.
+
+Pools and workers are addresses, as in `_abi`. Nothing here blocks or waits. Functions that return
+an int return a negative errno of the C function that failed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from aiomq import _abi
+from aiomq._bridge_types import DecodeFailure, EncodeError, RemoteFailure, as_coroutine
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from contextvars import Context
+
+__all__ = [
+    "NATIVE",
+    "Arguments",
+    "DecodeFailure",
+    "EncodeError",
+    "RemoteFailure",
+    "Runner",
+    "as_coroutine",
+    "collect",
+    "encode_call",
+    "native",
+    "publish",
+    "publish_error",
+    "submit_call",
+    "submit_chunk",
+]
+
+
+def _load() -> Any:
+    """libaiomq_py's functions as a module, or None with no error: there is the pure variant."""
+    if os.environ.get("AIOMQ_PURE", "0") not in ("", "0"):
+        return None
+    if sys.implementation.name != "cpython":
+        return None
+    if "t" in sys.abiflags:
+        return None  # a free-threaded build has another ABI
+    import asyncio
+    import pickle
+    import types
+
+    support = {
+        "EncodeError": EncodeError,
+        "RemoteFailure": RemoteFailure,
+        "DecodeFailure": DecodeFailure,
+        "dumps": pickle.dumps,
+        "loads": pickle.loads,
+        "as_coroutine": as_coroutine,
+        "CancelledError": asyncio.CancelledError,
+        "CoroutineType": types.CoroutineType,
+        "GeneratorType": types.GeneratorType,
+    }
+    for path in _abi.candidates("libaiomq_py.so"):
+        try:
+            module = ctypes.PyDLL(path).aiomq_py_module
+        except (OSError, AttributeError):
+            continue
+        module.restype = ctypes.py_object
+        module.argtypes = [ctypes.py_object]
+        try:
+            return module(support)
+        except ImportError:
+            return None  # this interpreter lacks what the library needs
+    return None
+
+
+native: Any = _load()
+NATIVE: bool = native is not None
+
+if TYPE_CHECKING:
+    Entry = tuple[int, int, int, list[Any] | None, list[tuple[int, int, Any]] | None]
+
+    def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int, bytes]:
+        """The arguments of one call as (kind, integer, payload) of an aiomq_task.
+
+        Raises EncodeError, which names the argument that can't be sent.
+        """
+
+    def submit_call(
+        pool: int,
+        function: int,
+        user: int,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        flags: int = 0,
+    ) -> int:
+        """Encode one call into the pool's memory and submit it; the task's id or a negative errno.
+
+        EAGAIN and ENOMEM: there is no room now; EMSGSIZE: there never will be; ESHUTDOWN, EPIPE,
+        ECHILD: see aiomq_pool_submit(). Raises EncodeError.
+        """
+
+    def submit_chunk(
+        pool: int,
+        function: int,
+        user: int,
+        items: list[Any],
+        start: int,
+        stop: int,
+        star: bool,
+        flags: int = 0,
+    ) -> int:
+        """As submit_call() for the calls that items[start:stop] stand for, in one task.
+
+        Each item is the only argument of a call or, with `star`, an iterable of its positional
+        arguments. Raises EncodeError, ValueError for bad indices; EINVAL: more than 65,536 items.
+        """
+
+    def collect(pool: int, limit: int) -> list[Entry]:
+        """Take up to `limit` completions and release what they hold.
+
+        Each is (user, items_left, worker, values, others). When everything is OK and these are the
+        items 0 to n - 1 of the task, `values` are their n results in order and `others` is None.
+        (Of a task with AIOMQ_TASK_PROGRESS that may be its last part: compare n with the task's.)
+        Otherwise `values` is None and `others` are (index, status, value) in any order; value is
+        the result, a RemoteFailure if the item carries an error, or a DecodeFailure if it could not
+        be decoded. Raises OSError if the pool is not usable.
+        """
+
+    def publish(worker: int, job: int, index: int, status: int, value: object) -> int:
+        """Complete an item with a result: 1 if that was the job's last, 0, or a negative errno.
+
+        ENOMEM: try again when the worker's descriptor is readable. EMSGSIZE: it never fits. Raises
+        EncodeError if the result can't be pickled.
+        """
+
+    def publish_error(
+        worker: int,
+        job: int,
+        index: int,
+        type: str,
+        message: str,
+        traceback: str,
+        pickled: bytes | None,
+    ) -> int:
+        """Complete an item with an error; returns as publish()."""
+
+    class Arguments:
+        """A payload (fields of aiomq_job), decoded call by call; ValueError if it is damaged."""
+
+        def __init__(self, kind: int, integer: int, address: int | None, nbytes: int) -> None: ...
+
+        def __len__(self) -> int:
+            """How many calls; 1 if every call has the same arguments."""
+
+        def get(self, i: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            """The arguments of call `i`; IndexError, ValueError, or what unpickling raises."""
+
+    class Runner:
+        """The item loop of a worker process; one per process.
+
+        item_class(loop) makes the light task of an item (`_item.Item`); enter_task and leave_task
+        are asyncio's. on_suspend(item, job, index, yielded) takes over an item whose first step has
+        suspended. on_trouble(job, index, exception) publishes what an item raised, what went wrong
+        with decoding its arguments, or an EncodeError for its result. `base_context` is copied for
+        each item; setting it copies what is set.
+        """
+
+        base_context: Context
+
+        def __init__(
+            self,
+            worker: int,
+            loop: asyncio.AbstractEventLoop,
+            item_class: Callable[[asyncio.AbstractEventLoop], Any],
+            enter_task: Callable[[asyncio.AbstractEventLoop, Any], object],
+            leave_task: Callable[[asyncio.AbstractEventLoop, Any], object],
+            on_suspend: Callable[[Any, int, int, object], object],
+            on_trouble: Callable[[int, int, BaseException], object],
+        ) -> None: ...
+
+        def run(
+            self,
+            job: int,
+            function: Callable[..., Any],
+            arguments: Arguments,
+            first_index: int,
+            permits: int,
+            deadline_ns: int,
+            plain: bool = False,
+        ) -> tuple[int, int]:
+            """Start items of a job until something ends it; (reason, items that suspended).
+
+            Reasons: 0 the job is over and its handle invalid; 1 no item left to start, some still
+            run; 2 `permits` items have suspended; 3 CLOCK_MONOTONIC has passed deadline_ns; or a
+            negative errno. After -ENOMEM call again with the same job when there is room: a result
+            may wait in here. -EBADMSG: an item before first_index. `plain`: calling the function is
+            known to make no coroutine; it then runs in a context of its own but is no current task.
+            Raises what a hook raises.
+            """
+
+elif NATIVE:
+    encode_call = native.encode_call
+    submit_call = native.submit_call
+    submit_chunk = native.submit_chunk
+    collect = native.collect
+    publish = native.publish
+    publish_error = native.publish_error
+    Arguments = native.Arguments
+    Runner = native.Runner
+else:
+    from aiomq._decode import Arguments
+    from aiomq._pure import (
+        collect,
+        encode_call,
+        publish,
+        publish_error,
+        submit_call,
+        submit_chunk,
+    )
+    from aiomq._pure_runner import Runner

@@ -1,0 +1,47 @@
+"""Handle: what a pool holds of the system, and how it is given back, whatever happened before."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import warnings
+
+from aiomq import _abi
+from aiomq._board import Board
+
+lib = _abi.lib
+
+
+class Handle:
+    """What has to be given back, also when the dispatcher is gone or the interpreter ends."""
+
+    def __init__(self, address: int, label: str, board: Board, log: object) -> None:
+        self.address = address
+        self.label = label
+        self.board = board
+        self.log = log  # the callback that C calls: it has to live as long as the pool
+        self.owner = os.getpid()
+        self.fd: int = lib.aiomq_pool_fd(address)
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def free(self) -> None:
+        """Destroy the pool: kills workers that still run, takes milliseconds."""
+        if self.loop is not None and not self.loop.is_closed() and os.getpid() == self.owner:
+            self.loop.remove_reader(self.fd)
+        address = ctypes.c_void_p(self.address)
+        self.address = 0
+        lib.aiomq_pool_destroy(ctypes.byref(address))
+        self.board.close()
+
+    def abandon(self) -> None:
+        """For a pool that nobody closed."""
+        if os.getpid() != self.owner:
+            self.free()
+            return
+        warnings.warn(f"unclosed pool {self.label!r}", ResourceWarning, stacklevel=2)
+        loop = self.loop
+        if loop is None or not loop.is_running() or loop is asyncio._get_running_loop():
+            self.free()
+        else:  # the garbage was collected in another thread than the loop's
+            loop.call_soon_threadsafe(self.free)

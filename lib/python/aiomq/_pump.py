@@ -1,0 +1,318 @@
+"""Pump: takes tasks from the pool and runs their items on this worker's event loop.
+
+One turn of the pump takes cancels, then starts items until the permits (childconcurrency) are used
+up, nothing is there, or its slice of time is over; then other callbacks of the loop get their
+turn. It claims a task only when it can start an item of it now. Items that finish in their first
+step never meet the loop (`_bridge.Runner`); those that suspend are parked (`Item`) and report back
+here.
+
+An exception inside the pump itself ends the process: the pool then fails what had started with
+WorkerDied, runs the rest elsewhere and starts another worker. Nothing hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import os
+import pickle
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from time import monotonic_ns
+from typing import Any, NamedTuple, NoReturn
+
+from aiomq import _abi, _bridge
+from aiomq._board import Page
+from aiomq._item import Item, enter_task, leave_task, register_task
+from aiomq._main import importing
+from aiomq._reference import is_plain, resolve
+from aiomq._report import report_of
+
+lib = _abi.lib
+
+_SLICE_NS = 2_000_000
+_FLUSH_NS = 2_000_000
+
+
+class _Job(NamedTuple):
+    """A claimed task that has items left to start."""
+
+    handle: int
+    number: int  # of the function
+    function: Callable[..., Any]
+    plain: bool
+    arguments: Any
+    first: int
+
+
+class _Outcome(NamedTuple):
+    """An outcome that found no room in the worker's memory."""
+
+    job: int
+    item: int
+    status: int
+    value: Any  # the result, or a Report if status is ERROR
+
+
+class Pump:
+    """What drives a worker; one per process."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        worker: int,
+        permits: int,
+        page: Page,
+        context: Context,
+    ) -> None:
+        self.ended = False
+        self._loop = loop
+        self._worker = worker
+        self._permits = permits
+        self._page = page
+        self._context = context
+        self._current: _Job | None = None
+        self._running = 0  # parked items
+        self._live: dict[int, dict[int, Item]] = {}  # job -> index -> parked item
+        self._numbers: dict[int, int] = {}  # job -> function, while items are parked
+        self._functions: dict[int, tuple[Callable[..., Any], bool]] = {}
+        self._unpublished: deque[_Outcome] = deque()
+        self._stalled = False  # until the descriptor says that there is room
+        self._scheduled = False
+        self._flushed_ns = 0
+        self.before_turn: Callable[[], None] | None = None  # for loops whose selector is not ours
+        self.after_turn: Callable[[], None] | None = None  # called when there is nothing left to do
+        self._job = _abi.Job()
+        self._cancelled = ctypes.c_uint32()
+        self._runner = _bridge.Runner(
+            worker, loop, Item, enter_task, leave_task, self._suspended, self._failed
+        )
+        self._runner.base_context = context
+
+    # --- turns ------------------------------------------------------------------------------------
+
+    def schedule(self) -> None:
+        """Have the loop call turn() soon."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._scheduled_turn, context=self._context)
+
+    def _scheduled_turn(self) -> None:
+        self._scheduled = False
+        self.turn()
+
+    def turn(self) -> None:
+        """Do what there is to do, for one slice of time."""
+        try:
+            if self.before_turn is not None:
+                self.before_turn()
+            self._take_cancels()
+            self._stalled = not self._publish_waiting()
+            if not self._stalled:
+                self._start_items()
+            if self.after_turn is not None and not self._scheduled and not self.ended:
+                self.after_turn()
+        except BaseException:
+            self._die()
+
+    def wants_tasks(self) -> bool:
+        """Whether a new task could be started now."""
+        return self._current is None and self._running < self._permits and not self._stalled
+
+    def flush(self) -> None:
+        """Tell the dispatcher what has finished."""
+        lib.aiomq_worker_flush(self._worker)
+        self._flushed_ns = monotonic_ns()
+
+    def _start_items(self) -> None:
+        now = monotonic_ns()
+        deadline = now + _SLICE_NS
+        run = self._runner.run
+        while self._running < self._permits:
+            job = self._current
+            if job is None:
+                job = self._current = self._claim()
+                if job is None:
+                    break
+            reason, _ = run(
+                job.handle,
+                job.function,
+                job.arguments,
+                job.first,
+                self._permits - self._running,
+                deadline,
+                job.plain,
+            )
+            before, now = now, monotonic_ns()
+            self._page.add(job.number, now - before)
+            if reason in (0, 1):
+                self._current = None
+            elif reason == -errno.ENOMEM:
+                self._stalled = True
+                break
+            elif reason < 0:
+                raise OSError(-reason, "item loop: " + lib.aiomq_strerror(reason).decode())
+            if now >= deadline:
+                self.schedule()
+                break
+        if now - self._flushed_ns > _FLUSH_NS:
+            self.flush()
+
+    def _claim(self) -> _Job | None:
+        claimed = self._job
+        count = lib.aiomq_worker_claim(self._worker, ctypes.byref(claimed), 1)
+        if count == 0:
+            return None
+        if count == -errno.ESHUTDOWN:
+            if not self._running and not self._unpublished:
+                self.ended = True
+                self._loop.stop()
+            return None
+        if count < 0:
+            raise OSError(-count, "aiomq_worker_claim: " + lib.aiomq_strerror(count).decode())
+        number = claimed.function
+        function, plain = self._functions.get(number) or self._find(number)
+        arguments = _bridge.Arguments(
+            claimed.kind, claimed.integer, claimed.payload or 0, claimed.payload_bytes
+        )
+        return _Job(claimed.job, number, function, plain, arguments, claimed.first_item)
+
+    def _find(self, number: int) -> tuple[Callable[..., Any], bool]:
+        """The function with this number; imported once, unless that fails."""
+        name, length = ctypes.POINTER(ctypes.c_char)(), ctypes.c_size_t()
+        outcome = lib.aiomq_worker_function(
+            self._worker, number, ctypes.byref(name), ctypes.byref(length)
+        )
+        if outcome < 0:
+            raise OSError(-outcome, f"aiomq_worker_function: no function {number}")
+        try:
+            with importing():
+                function = self._context.copy().run(
+                    resolve, ctypes.string_at(name, length.value).decode()
+                )
+        except BaseException as raised:
+            error = raised
+
+            def fail(*_args: Any, **_kwargs: Any) -> NoReturn:
+                raise error
+
+            return fail, True
+        found = self._functions[number] = (function, is_plain(function))
+        return found
+
+    def _take_cancels(self) -> None:
+        job = self._cancelled
+        while lib.aiomq_worker_cancelled(self._worker, ctypes.byref(job)) > 0:
+            for item in list(self._live.get(job.value, {}).values()):
+                item.cancel()
+
+    # --- items ------------------------------------------------------------------------------------
+
+    def _suspended(self, item: Item, job: int, index: int, yielded: object) -> None:
+        """Take over an item whose first step has suspended."""
+        item._job = job
+        item._index = index
+        item._report = self._finished
+        self._running += 1
+        live = self._live.get(job)
+        if live is None:
+            live = self._live[job] = {}
+            assert self._current is not None
+            self._numbers[job] = self._current.number
+        live[index] = item
+        register_task(item)
+        item._park(yielded)
+
+    def _finished(self, item: Item) -> None:
+        """Publish the outcome of a parked item; called by its last step, outside of the item."""
+        try:
+            job, index, status = item._job, item._index, item._status
+            self._running -= 1
+            del self._live[job][index]
+            self._page.add(self._numbers[job], item._busy_ns)
+            value = item._value
+            if status == _abi.ERROR:
+                value = report_of(value)
+            if self._unpublished or not self._publish(job, index, status, value):
+                self._unpublished.append(_Outcome(job, index, status, value))
+                self._stalled = True
+            elif not self._stalled:
+                self.schedule()
+        except BaseException:
+            self._die()
+
+    def _failed(self, job: int, index: int, error: BaseException) -> int:
+        """Publish what went wrong with an item's first step. 1 if that ended the job, else 0."""
+        if isinstance(error, _bridge.EncodeError):
+            error = _unsendable(error)
+        report = report_of(error)
+        outcome = _bridge.publish_error(self._worker, job, index, *report)
+        if outcome == -errno.ENOMEM:
+            self._unpublished.append(_Outcome(job, index, _abi.ERROR, report))
+            return 0
+        if outcome < 0:
+            raise OSError(-outcome, "aiomq_worker_fail: " + lib.aiomq_strerror(outcome).decode())
+        return int(outcome)
+
+    def _publish(self, job: int, index: int, status: int, value: Any) -> bool:
+        """Publish an outcome; False if there is no room for it now."""
+        while True:
+            if status == _abi.ERROR:
+                outcome = _bridge.publish_error(self._worker, job, index, *value)
+            else:
+                try:
+                    outcome = _bridge.publish(self._worker, job, index, status, value)
+                except _bridge.EncodeError as error:
+                    status, value = _abi.ERROR, report_of(_unsendable(error))
+                    continue
+            if outcome != -errno.EMSGSIZE or status == _abi.ERROR:
+                break
+            status, value = _abi.ERROR, report_of(_unsendable(None))
+        if outcome == -errno.ENOMEM:
+            return False
+        if outcome < 0:
+            raise OSError(
+                -outcome, "aiomq_worker_complete: " + lib.aiomq_strerror(outcome).decode()
+            )
+        if outcome == 1:
+            self._over(job)
+        return True
+
+    def _over(self, job: int) -> None:
+        """Forget a job whose last item has its outcome: its handle means nothing any more."""
+        self._live.pop(job, None)
+        self._numbers.pop(job, None)
+        if self._current is not None and self._current.handle == job:
+            self._current = None
+
+    def _publish_waiting(self) -> bool:
+        """Publish what found no room before; False if there still is none."""
+        waiting = self._unpublished
+        while waiting:
+            if not self._publish(*waiting[0]):
+                return False
+            waiting.popleft()
+        return True
+
+    def _die(self) -> NoReturn:
+        """End this process at once: it can't be relied on."""
+        try:
+            if sys.stderr is not None:
+                traceback.print_exc()
+                sys.stderr.flush()
+        finally:
+            os._exit(70)  # EX_SOFTWARE
+
+
+def _unsendable(error: Exception | None) -> Exception:
+    """What a task raises whose result can't be encoded (`error` is why) or is too large."""
+    cause = None if error is None else error.__cause__
+    if cause is None:
+        return ValueError("the result is larger than the pool's memory for results (max_memory)")
+    raised = pickle.PicklingError(f"the result can't be sent back: {cause}")
+    raised.__cause__ = cause
+    return raised

@@ -1,0 +1,245 @@
+"""The bridge in pure Python: submit, collect and publish through ctypes. See `_bridge`."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from typing import Any
+
+from aiomq import _abi
+from aiomq._bridge_types import DecodeFailure, RemoteFailure
+from aiomq._decode import decode_value
+from aiomq._encode import encode_arguments, encode_chunk, encode_value
+from aiomq._words import damaged
+
+_lib = _abi.lib
+_BATCH = 64
+
+Entry = tuple[int, int, int, "list[Any] | None", "list[tuple[int, int, Any]] | None"]
+
+
+def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int, bytes]:
+    """See `_bridge`."""
+    return _abi.KIND_CALL, 0, encode_arguments(args, kwargs)
+
+
+def submit_call(
+    pool: int,
+    function: int,
+    user: int,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    flags: int = 0,
+) -> int:
+    """See `_bridge`."""
+    payload = encode_arguments(args, kwargs)
+    return _submit(pool, function, user, flags, _abi.KIND_CALL, 1, payload)
+
+
+def submit_chunk(
+    pool: int,
+    function: int,
+    user: int,
+    items: list[Any],
+    start: int,
+    stop: int,
+    star: bool,
+    flags: int = 0,
+) -> int:
+    """See `_bridge`."""
+    if stop - start > _abi.ITEMS_MAX:
+        return -errno.EINVAL
+    payload = encode_chunk(items, start, stop, star)
+    return _submit(pool, function, user, flags, _abi.KIND_CHUNK, stop - start, payload)
+
+
+def _submit(
+    pool: int, function: int, user: int, flags: int, kind: int, items: int, payload: bytes
+) -> int:
+    data = ctypes.c_char_p(payload)
+    task = _abi.Task(
+        struct_bytes=ctypes.sizeof(_abi.Task),
+        flags=flags,
+        function=function,
+        kind=kind,
+        items=items,
+        user=user,
+        payload=ctypes.cast(data, ctypes.c_void_p),
+        payload_bytes=len(payload),
+    )
+    task_id = ctypes.c_uint64()
+    outcome: int = _lib.aiomq_pool_submit(pool, ctypes.byref(task), ctypes.byref(task_id))
+    return outcome or task_id.value
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+def collect(pool: int, limit: int) -> list[Entry]:
+    """See `_bridge`."""
+    entries: list[Entry] = []
+    while limit > 0:
+        completions = (_abi.Completion * min(_BATCH, limit))()
+        count = _lib.aiomq_pool_collect(pool, completions, len(completions))
+        if count < 0 and entries:
+            break  # what was taken before must not be lost; the next call will tell
+        if count < 0:
+            raise OSError(-count, _lib.aiomq_strerror(count).decode())
+        released = 0
+        try:
+            for completion in completions[:count]:
+                entries.append(_decode_completion(completion))
+                _lib.aiomq_pool_release(pool, completion.loan)
+                released += 1
+        finally:
+            for completion in completions[released:count]:
+                _lib.aiomq_pool_release(pool, completion.loan)
+        if count < len(completions):
+            break
+        limit -= count
+    return entries
+
+
+def _decode_completion(completion: _abi.Completion) -> Entry:
+    failed = False
+    others: list[tuple[int, int, Any]] = []
+    for item in completion.items[: completion.item_count]:
+        try:
+            value = _decode_item(item)
+        except BaseException as error:  # one bad result must not lose the others
+            value = DecodeFailure(error)
+            failed = True
+        others.append((item.index, item.status, value))
+    head = completion.user, completion.items_left, completion.worker
+    if (
+        failed
+        or completion.items_left
+        or any(status != _abi.OK for _, status, _ in others)
+        or {index for index, _, _ in others} != set(range(len(others)))
+    ):
+        return *head, None, others
+    return *head, [value for _, _, value in sorted(others, key=lambda other: other[0])], None
+
+
+def _decode_item(item: _abi.Item) -> Any:
+    kind = item.kind
+    if kind == _abi.KIND_NONE:
+        return None
+    if kind == _abi.KIND_BOOL:
+        return item.value.integer != 0
+    if kind == _abi.KIND_INT:
+        return item.value.integer
+    if kind == _abi.KIND_FLOAT:
+        return item.value.real
+    if kind == _abi.KIND_ERROR:
+        return _decode_error(item)
+    data = ctypes.string_at(item.value.data, item.bytes) if item.bytes else b""
+    if kind == _abi.KIND_BYTES:
+        return data
+    if kind == _abi.KIND_TEXT:
+        return str(data, "utf-8")
+    if kind == _abi.KIND_VALUE:
+        return decode_value(data)
+    raise damaged("a result of unknown kind")
+
+
+def _decode_error(item: _abi.Item) -> RemoteFailure:
+    size = item.bytes + 64
+    buffer = (ctypes.c_uint64 * (size // 8 + 1))()
+    error = _abi.Error()
+    if _lib.aiomq_error_decode(ctypes.byref(item), buffer, size, ctypes.byref(error)) != 0:
+        raise damaged("not an error")
+    pickled = ctypes.string_at(error.pickled, error.pickled_bytes) if error.pickled else None
+    return RemoteFailure(
+        (error.type or b"").decode("utf-8", "replace"),
+        (error.message or b"").decode("utf-8", "replace"),
+        (error.traceback or b"").decode("utf-8", "replace"),
+        pickled,
+        error.exit_status,
+        error.signal,
+        error.pid,
+    )
+
+
+# --- outcomes -------------------------------------------------------------------------------------
+
+
+class Account:
+    """How many started items of a job have no outcome yet; see ledger.hpp."""
+
+    __slots__ = ("over", "running")
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.over = False
+
+
+accounts: dict[int, Account] = {}
+
+
+def _note(job: int, completed: int) -> int:
+    account = accounts.get(job)
+    if account is not None and completed in (0, 1):
+        account.running -= 1
+        account.over = completed == 1
+        if account.over:
+            del accounts[job]
+    return completed
+
+
+def publish(worker: int, job: int, index: int, status: int, value: object) -> int:
+    """See `_bridge`."""
+    item = _abi.Item(index=index, status=status)
+    kind = type(value)
+    data = None
+    if value is None:
+        item.kind = _abi.KIND_NONE
+    elif kind is int and -(2**63) <= value < 2**63:  # type: ignore[operator]
+        item.kind = _abi.KIND_INT
+        item.value.integer = value
+    elif kind is float:
+        item.kind = _abi.KIND_FLOAT
+        item.value.real = value
+    elif kind is bool:
+        item.kind = _abi.KIND_BOOL
+        item.value.integer = value
+    else:
+        item.kind, data = _encode_result(value)
+        item.bytes = len(data)
+        item.value.data = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
+    outcome: int = _lib.aiomq_worker_complete(worker, job, ctypes.byref(item))
+    return _note(job, outcome)
+
+
+def _encode_result(value: Any) -> tuple[int, bytes]:
+    if type(value) is bytes:
+        return _abi.KIND_BYTES, value
+    if type(value) is str:
+        try:
+            return _abi.KIND_TEXT, value.encode()
+        except UnicodeEncodeError:
+            pass
+    return _abi.KIND_VALUE, encode_value(value, "the result")
+
+
+def publish_error(
+    worker: int,
+    job: int,
+    index: int,
+    type: str,
+    message: str,
+    traceback: str,
+    pickled: bytes | None,
+) -> int:
+    """See `_bridge`."""
+    error = _abi.Error(
+        type=type.encode("utf-8", "backslashreplace"),
+        message=message.encode("utf-8", "backslashreplace"),
+        traceback=traceback.encode("utf-8", "backslashreplace"),
+        exit_status=-1,
+    )
+    if pickled is not None:
+        error.pickled = ctypes.cast(ctypes.c_char_p(pickled), ctypes.c_void_p).value
+        error.pickled_bytes = len(pickled)
+    outcome: int = _lib.aiomq_worker_fail(worker, job, index, ctypes.byref(error))
+    return _note(job, outcome)

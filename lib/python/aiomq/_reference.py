@@ -1,0 +1,76 @@
+"""Reference: the name "module:qualified.name" by which a function travels to the workers."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+_MAIN_NAMES = ("__main__", "__mp_main__")
+_MAX_BYTES = 4000
+_COROUTINE_FLAGS = 0x80 | 0x100  # CO_COROUTINE, CO_ITERABLE_COROUTINE
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The reference of an importable function, checked by importing it here.
+
+    Raises TypeError for what can't be called and ValueError, saying why, for what no worker could
+    find by name: lambdas, functions inside functions, bound methods, partials, an interactive
+    session's functions.
+    """
+    if not callable(function):
+        raise TypeError(f"the function must be callable, not {type(function).__name__}")
+    qualname = getattr(function, "__qualname__", None)
+    module = getattr(function, "__module__", None)
+    if module is None:  # a method of a built-in class
+        owner = getattr(function, "__objclass__", None) or getattr(function, "__self__", None)
+        module = getattr(owner, "__module__", None)
+    if not isinstance(qualname, str) or not isinstance(module, str):
+        raise ValueError(f"{function!r} has no importable name; pass a function of a module")
+    if module in _MAIN_NAMES:
+        module = "__main__"
+        if not _main_can_be_imported():
+            raise ValueError(
+                f"{qualname} is defined in an interactive session, which a worker can't import;"
+                " put it into a file"
+            )
+    name = f"{module}:{qualname}"
+    try:
+        found = resolve(name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{module}.{qualname} can't be found by that name, so no worker could import it;"
+            " pass a function defined at the top level of a module"
+        ) from error
+    if found != function:
+        raise ValueError(f"{module}.{qualname} is not the object of that name that was passed")
+    if len(name.encode()) > _MAX_BYTES:
+        raise ValueError(f"the function's name is longer than {_MAX_BYTES} bytes")
+    return name
+
+
+def resolve(name: str) -> Any:
+    """Import what a reference names. Raises AttributeError and what the import raises."""
+    module, _, qualname = name.partition(":")
+    found: Any = sys.modules.get(module) or importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def is_plain(function: Callable[..., Any]) -> bool:
+    """Whether calling the function is known to run it to its end, not to make a coroutine."""
+    if isinstance(function, FunctionType):
+        return not function.__code__.co_flags & _COROUTINE_FLAGS
+    return False
+
+
+def _main_can_be_imported() -> bool:
+    main = sys.modules.get("__main__")
+    if getattr(main, "__spec__", None) is not None:
+        return True
+    path = getattr(main, "__file__", None)
+    return path is not None and os.path.exists(path)
