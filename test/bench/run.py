@@ -1,0 +1,122 @@
+"""`./dev bench [NAME…]`: run benchmarks and print one table.
+
+Each benchmark prints one JSON line per repeat and side: {"row", "side", "repeat", "value", "unit"}. Both
+sides of a row are measured in the same run, in turn. The table shows medians, the spread (minimum and
+maximum) and our median against the other's; what is asked of the ratio stands beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BUILD = Path(os.environ.get("AIOMQ_BUILD_DIR", HERE.parent.parent / "build")) / "test" / "bench"
+
+BENCHMARKS = {
+    "ring": [str(BUILD / "bench_ring")],
+    "native": [str(BUILD / "bench_native")],
+    "map": [sys.executable, str(HERE / "bench_map.py")],
+    "apply": [sys.executable, str(HERE / "bench_apply.py")],
+    "idle": [sys.executable, str(HERE / "bench_idle.py")],
+    "memory": [sys.executable, str(HERE / "bench_memory.py")],
+}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a row asks for: our median over the other's at least, or at most, `ratio`."""
+
+    ratio: float
+    at_most: bool
+
+    def met(self, ratio: float) -> bool:
+        return ratio <= self.ratio if self.at_most else ratio >= self.ratio
+
+    def __str__(self) -> str:
+        return f"{'≤' if self.at_most else '≥'} {self.ratio:g}"
+
+
+GOALS = {
+    ("ring 1P1C", "boost::lockfree::queue"): Goal(1.5, at_most=False),
+    ("ring 2P2C", "boost::lockfree::queue"): Goal(1.5, at_most=False),
+    ("native no-op, two CPUs", "boost message_queue pair"): Goal(3, at_most=False),
+    ("native no-op, one CPU", "boost message_queue pair"): Goal(1, at_most=False),
+    ("native round trip, spinning", "bare cache line"): Goal(5, at_most=True),
+    ("native round trip, asleep", "bare eventfd"): Goal(1.3, at_most=True),
+    ("map of 1,000,000 ints", "aiomultiprocess"): Goal(25, at_most=False),
+    ("apply", "ProcessPoolExecutor"): Goal(1, at_most=True),
+    ("apply", "aiomultiprocess"): Goal(1 / 40, at_most=True),
+    ("idle 10 s", "allowed"): Goal(1, at_most=True),
+    ("memory after 10 M tasks", "after 1 M tasks"): Goal(1.05, at_most=True),
+}
+
+
+def run(name: str) -> list[dict[str, object]]:
+    """The lines of one benchmark; its stderr goes to ours."""
+    done = subprocess.run(BENCHMARKS[name], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"bench {name} failed with status {done.returncode}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def human(value: float, unit: str) -> str:
+    if unit.endswith("/s"):
+        for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if value >= limit:
+                return f"{value / limit:.3g} {letter}{unit}"
+    return f"{value:.4g} {unit}"
+
+
+def show(lines: list[dict[str, object]]) -> bool:
+    """Prints the rows of a benchmark; False when a goal was missed."""
+    sides: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    units: dict[str, str] = {}
+    for line in lines:
+        sides[str(line["row"])][str(line["side"])].append(float(str(line["value"])))
+        units[str(line["row"])] = str(line["unit"])
+    all_met = True
+    for row, values in sides.items():
+        (own, ours), *others = values.items()
+        unit = units[row]
+        mine = statistics.median(ours)
+        spread = f"{human(min(ours), unit)} – {human(max(ours), unit)}"
+        for other, theirs in others:
+            ratio = mine / statistics.median(theirs)
+            goal = GOALS.get((row, other))
+            met = goal is None or goal.met(ratio)
+            all_met = all_met and met
+            print(
+                f"| {row} | {own}: {human(mine, unit)} ({spread}) "
+                f"| {other}: {human(statistics.median(theirs), unit)} "
+                f"({human(min(theirs), unit)} – {human(max(theirs), unit)}) "
+                f"| {ratio:.3g} × | {goal or ''} | {'' if goal is None else 'yes' if met else 'NO'} |",
+                flush=True,
+            )
+    return all_met
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"unknown benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    print(
+        f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, Linux {platform.release()}, "
+        f"Python {platform.python_version()}, load {os.getloadavg()[0]:.2f}\n"
+    )
+    print("| row | ours: median (spread) | other: median (spread) | ratio | asked | met |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    met = [show(run(name)) for name in names or BENCHMARKS]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
