@@ -119,14 +119,14 @@ typedef struct aiomq_pool aiomq_pool;
 /** What the supervisor did or saw; one entry of the log and of the ring of last events. */
 enum aiomq_event_kind {
     AIOMQ_EVENT_NONE = 0,
-    AIOMQ_EVENT_SPAWNED = 1,  /**< a worker process was started */
-    AIOMQ_EVENT_READY = 2,    /**< a worker said that it serves tasks */
-    AIOMQ_EVENT_DIED = 3,     /**< a worker ended though nobody asked it to */
-    AIOMQ_EVENT_LEFT = 4,     /**< a worker ended because the pool is closing */
-    AIOMQ_EVENT_KILLED = 5,   /**< the supervisor killed a worker */
-    AIOMQ_EVENT_BROKEN = 6,   /**< the pool gave up: workers can't start */
-    AIOMQ_EVENT_CORRUPT = 7,  /**< shared memory was damaged */
-    AIOMQ_EVENT_CLOSED = 8    /**< the pool was closed */
+    AIOMQ_EVENT_SPAWNED = 1, /**< a worker process was started */
+    AIOMQ_EVENT_READY = 2,   /**< a worker said that it serves tasks */
+    AIOMQ_EVENT_DIED = 3,    /**< a worker ended though nobody asked it to */
+    AIOMQ_EVENT_LEFT = 4,    /**< a worker ended because the pool is closing */
+    AIOMQ_EVENT_KILLED = 5,  /**< the supervisor killed a worker */
+    AIOMQ_EVENT_BROKEN = 6,  /**< the pool gave up: workers can't start */
+    AIOMQ_EVENT_CORRUPT = 7, /**< shared memory was damaged */
+    AIOMQ_EVENT_CLOSED = 8   /**< the pool was closed */
 };
 
 typedef struct aiomq_event {
@@ -142,8 +142,9 @@ typedef struct aiomq_event {
 /** Called inside aiomq_pool_dispatch(), on the caller's thread, without any lock held. */
 typedef void (*aiomq_log_function)(void *user, const aiomq_event *event);
 
-#define AIOMQ_SPIN_AUTO UINT64_MAX /**< spin only as long as it pays, not at all without spare CPUs */
-#define AIOMQ_EXTRA_FD_BASE 16     /**< number of the first of extra_fds in a worker */
+#define AIOMQ_SPIN_AUTO \
+    UINT64_MAX                 /**< spin only as long as it pays, not at all without spare CPUs */
+#define AIOMQ_EXTRA_FD_BASE 16 /**< number of the first of extra_fds in a worker */
 #define AIOMQ_CAPACITY_MAX 1048576u /**< slots in a pool at most */
 #define AIOMQ_WORKERS_MAX 1023u     /**< workers in a pool at most */
 #define AIOMQ_ITEMS_MAX 65536u      /**< items in a task at most */
@@ -157,20 +158,21 @@ typedef struct aiomq_pool_options {
     uint32_t struct_bytes; /**< set by _init */
     uint32_t flags;        /**< enum aiomq_pool_flags */
     const char *label;     /**< shown by aiomq-stat; default: the program's name */
-    uint32_t workers;      /**< 1 … AIOMQ_WORKERS_MAX; default: usable CPUs (affinity, cgroup quota) */
-    uint32_t capacity;     /**< slots, 1 … AIOMQ_CAPACITY_MAX; default 4096 */
-    const char *const *argv;        /**< worker program and arguments, NULL-terminated; required;
+    uint32_t workers; /**< 1 … AIOMQ_WORKERS_MAX; default: usable CPUs (affinity, cgroup quota) */
+    uint32_t capacity;       /**< slots, 1 … AIOMQ_CAPACITY_MAX; default 4096 */
+    const char *const *argv; /**< worker program and arguments, NULL-terminated; required;
                                          searched in PATH when argv[0] has no slash */
-    const char *const *environment; /**< "NAME=value" strings, NULL-terminated; default: inherited */
-    const int *extra_fds;           /**< descriptors that every worker inherits, also a respawned
+    const char *const
+        *environment;           /**< "NAME=value" strings, NULL-terminated; default: inherited */
+    const int *extra_fds;       /**< descriptors that every worker inherits, also a respawned
                                          one, as AIOMQ_EXTRA_FD_BASE + i; duplicated by create */
-    uint32_t extra_fd_count;        /**< at most 64 */
-    uint32_t start_limit;           /**< start-up deaths in a row that break the pool while no
+    uint32_t extra_fd_count;    /**< at most 64 */
+    uint32_t start_limit;       /**< start-up deaths in a row that break the pool while no
                                          worker serves tasks; default 3 */
-    uint64_t arena_start_bytes;     /**< committed for each arena at the start; default 1 MiB */
-    uint64_t arena_max_bytes;       /**< each arena grows up to this; default: a quarter of RAM */
-    uint64_t spin_ns;               /**< look this long before sleeping; default AIOMQ_SPIN_AUTO */
-    aiomq_log_function log;         /**< receives events inside dispatch; default none */
+    uint64_t arena_start_bytes; /**< committed for each arena at the start; default 1 MiB */
+    uint64_t arena_max_bytes;   /**< each arena grows up to this; default: a quarter of RAM */
+    uint64_t spin_ns;           /**< look this long before sleeping; default AIOMQ_SPIN_AUTO */
+    aiomq_log_function log;     /**< receives events inside dispatch; default none */
     void *log_user;
     char *error_text; /**< optional: create writes here what went wrong, in words */
     size_t error_text_bytes;
@@ -215,7 +217,7 @@ enum aiomq_pool_state {
     AIOMQ_POOL_RUNNING = 1,  /**< every worker has been ready at least once */
     AIOMQ_POOL_CLOSING = 2,  /**< closed, work may still run */
     AIOMQ_POOL_ENDED = 3,    /**< all workers are gone */
-    AIOMQ_POOL_BROKEN = 4    /**< workers can't start, or memory is corrupt: nothing runs any more */
+    AIOMQ_POOL_BROKEN = 4 /**< workers can't start, or memory is corrupt: nothing runs any more */
 };
 
 /**
@@ -459,15 +461,15 @@ int aiomq_worker_fd(aiomq_worker *worker);
 /** A claimed task. `job` names it in the calls below until its last item is completed. */
 typedef struct aiomq_job {
     uint64_t task_id;
-    uint32_t job;           /**< handle, reused after the end */
-    uint32_t function;      /**< see aiomq_worker_function() */
-    uint32_t flags;         /**< enum aiomq_task_flags */
-    uint16_t kind;          /**< enum aiomq_kind of the payload */
-    uint16_t attempt;       /**< 1 for the first run */
-    uint32_t first_item;    /**< first item that this attempt covers */
-    uint32_t end_item;      /**< one past the last; may shrink: aiomq_worker_start() knows */
-    int64_t integer;        /**< scalar payload */
-    const void *payload;    /**< shared, read-only; valid until the last item is completed */
+    uint32_t job;        /**< handle, reused after the end */
+    uint32_t function;   /**< see aiomq_worker_function() */
+    uint32_t flags;      /**< enum aiomq_task_flags */
+    uint16_t kind;       /**< enum aiomq_kind of the payload */
+    uint16_t attempt;    /**< 1 for the first run */
+    uint32_t first_item; /**< first item that this attempt covers */
+    uint32_t end_item;   /**< one past the last; may shrink: aiomq_worker_start() knows */
+    int64_t integer;     /**< scalar payload */
+    const void *payload; /**< shared, read-only; valid until the last item is completed */
     uint64_t payload_bytes;
 } aiomq_job;
 
@@ -585,13 +587,13 @@ struct event_base;
 /** Fill with aiomq_run_options_init(). */
 typedef struct aiomq_run_options {
     uint32_t struct_bytes;
-    uint32_t flags;                                     /**< 0 */
-    const aiomq_handler *handlers;                      /**< the table */
-    size_t handler_count;                               /**< 1 or more */
-    uint32_t concurrency;                               /**< items running at once at most; default 1 */
-    uint32_t reserved;                                  /**< 0 */
-    struct event_base *base;                            /**< a libevent loop to use; default: its own */
-    void (*cancel)(void *user, uint32_t job);           /**< optional: stop a job's running items */
+    uint32_t flags;                           /**< 0 */
+    const aiomq_handler *handlers;            /**< the table */
+    size_t handler_count;                     /**< 1 or more */
+    uint32_t concurrency;                     /**< items running at once at most; default 1 */
+    uint32_t reserved;                        /**< 0 */
+    struct event_base *base;                  /**< a libevent loop to use; default: its own */
+    void (*cancel)(void *user, uint32_t job); /**< optional: stop a job's running items */
     void *cancel_user;
 } aiomq_run_options;
 
@@ -619,40 +621,40 @@ typedef struct aiomq_view aiomq_view;
 typedef struct aiomq_pool_stats {
     uint32_t struct_bytes; /**< set by the caller before the call: sizeof(aiomq_pool_stats) */
     uint32_t statistics_version;
-    int32_t pid;        /**< of the dispatcher, in its own pid namespace */
-    uint32_t uid;       /**< of the dispatcher */
-    uint32_t state;     /**< enum aiomq_pool_state */
-    uint32_t capacity;  /**< slots */
+    int32_t pid;       /**< of the dispatcher, in its own pid namespace */
+    uint32_t uid;      /**< of the dispatcher */
+    uint32_t state;    /**< enum aiomq_pool_state */
+    uint32_t capacity; /**< slots */
     uint32_t workers;
     uint32_t queues;
     uint64_t created_realtime_ns;
     uint64_t age_ns;
-    uint64_t submitted;        /**< items, as are the next seven */
+    uint64_t submitted; /**< items, as are the next seven */
     uint64_t ok;
     uint64_t failed;
     uint64_t cancelled;
     uint64_t worker_died;
-    uint64_t other_outcomes;   /**< EXPIRED, TIMED_OUT, POOL_CORRUPT, POOL_CLOSED */
-    uint64_t requeued;         /**< claimed by a worker that died, not started, queued again */
-    uint64_t wakeups_sent;     /**< eventfd writes to workers and to the application */
-    uint64_t wakeups_elided;   /**< hints that needed none */
-    uint64_t audits;           /**< wake audits run */
-    uint64_t restarts;         /**< workers replaced */
+    uint64_t other_outcomes; /**< EXPIRED, TIMED_OUT, POOL_CORRUPT, POOL_CLOSED */
+    uint64_t requeued;       /**< claimed by a worker that died, not started, queued again */
+    uint64_t wakeups_sent;   /**< eventfd writes to workers and to the application */
+    uint64_t wakeups_elided; /**< hints that needed none */
+    uint64_t audits;         /**< wake audits run */
+    uint64_t restarts;       /**< workers replaced */
     uint64_t request_used_bytes;
     uint64_t request_committed_bytes;
     uint64_t request_maximum_bytes;
     uint64_t result_used_bytes;      /**< over all workers */
     uint64_t result_committed_bytes; /**< over all workers */
     uint64_t result_maximum_bytes;   /**< over all workers */
-    uint64_t events;           /**< sequence number of the newest event */
+    uint64_t events;                 /**< sequence number of the newest event */
     char label[64];
 } aiomq_pool_stats;
 
 typedef struct aiomq_queue_stats {
     uint32_t struct_bytes;
-    uint32_t ready;   /**< tasks waiting */
-    uint32_t claimed; /**< tasks in workers */
-    uint32_t done;    /**< tasks finished and not yet taken by the dispatcher */
+    uint32_t ready;     /**< tasks waiting */
+    uint32_t claimed;   /**< tasks in workers */
+    uint32_t done;      /**< tasks finished and not yet taken by the dispatcher */
     uint64_t oldest_ns; /**< how long the oldest waiting task has waited; 0 if none waits */
     char name[32];
 } aiomq_queue_stats;
@@ -674,8 +676,8 @@ typedef struct aiomq_worker_stats {
     uint32_t restarts; /**< how often this place was filled again */
     uint64_t started;  /**< items, in all incarnations, as are the next two */
     uint64_t completed;
-    uint64_t failed; /**< completed with another outcome than OK; included in completed */
-    uint64_t wakeups;  /**< how often it slept and was woken */
+    uint64_t failed;     /**< completed with another outcome than OK; included in completed */
+    uint64_t wakeups;    /**< how often it slept and was woken */
     uint64_t used_bytes; /**< of its result arena */
     uint64_t committed_bytes;
 } aiomq_worker_stats;

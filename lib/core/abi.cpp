@@ -1,6 +1,5 @@
 // The edge: argument checks, opaque handles, no exception gets past here.
 #include <aiomq/aiomq.h>
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -115,8 +114,8 @@ int check_options(const aiomq_pool_options &options, aiomq::PoolConfig &ret_conf
     if (options.error_text == nullptr && options.error_text_bytes != 0)
         return wrong("error_text is NULL though error_text_bytes is not 0");
 
-    ret_config.label =
-        aiomq::sanitised_label(options.label == nullptr ? aiomq::sys::program_name() : options.label);
+    ret_config.label = aiomq::sanitised_label(options.label == nullptr ? aiomq::sys::program_name()
+                                                                       : options.label);
     ret_config.workers = options.workers;
     ret_config.capacity = options.capacity;
     for (const char *const *entry = options.argv; *entry != nullptr; ++entry)
@@ -130,7 +129,8 @@ int check_options(const aiomq_pool_options &options, aiomq::PoolConfig &ret_conf
         auto copy = aiomq::sys::duplicate(options.extra_fds[i], 0);
         if (!copy)
             return wrong("extra_fds[" + std::to_string(i) + "] (" +
-                         std::to_string(options.extra_fds[i]) + "): " + std::strerror(-copy.error()));
+                         std::to_string(options.extra_fds[i]) +
+                         "): " + std::strerror(-copy.error()));
         ret_config.extra_fds.push_back(std::move(*copy));
     }
     ret_config.start_limit = options.start_limit;
@@ -153,7 +153,8 @@ int create_pool(const aiomq_pool_options &options, aiomq_pool **ret_pool, std::s
         return -EDEADLK;
     }
     auto handle = std::make_unique<aiomq_pool>();
-    if (const int error = aiomq::Pool::create(std::move(config), handle->pool, ret_text); error != 0)
+    if (const int error = aiomq::Pool::create(std::move(config), handle->pool, ret_text);
+        error != 0)
         return error;
     handle->supervisor = std::make_unique<aiomq::Supervisor>(*handle->pool);
     if (const int error = handle->supervisor->start(); error != 0) {
@@ -198,36 +199,59 @@ AIOMQ_EXPORT int aiomq_error_decode(const aiomq_item *item, void *buffer, size_t
 
 AIOMQ_EXPORT const char *aiomq_strerror(int error) {
     switch (error < 0 ? -error : error) {
-        case 0: return "success";
-        case EINVAL: return "an argument is invalid";
-        case EAGAIN: return "every slot is in use: collect, or wait for the fd, and try again";
-        case ENOMEM: return "no memory left: the arena is full or pages can't be committed";
-        case EMSGSIZE: return "larger than arena_max_bytes can ever hold";
-        case ESHUTDOWN: return "the pool is closed";
-        case EPIPE: return "the pool is broken: its workers can't start or its memory is damaged";
-        case ECHILD: return "called after fork in the child, or a worker ended before it was ready";
-        case ENOENT: return "there is no such thing (task, function, worker program, pool)";
-        case EDEADLK: return "a worker creates a pool before aiomq_worker_open()";
-        case EALREADY: return "done before";
-        case EPROTO: return "another format or version, or a call before aiomq_worker_ready()";
-        case EBADMSG: return "shared memory is damaged";
-        case ENODATA: return "no item left to start";
-        case ENOSPC: return "too many functions";
-        case ENOBUFS: return "the buffer is too small";
-        case EBUSY: return "the pool is still open: close it first";
-        case ETIMEDOUT: return "the time is over";
-        case EINTR: return "interrupted by a signal";
-        case EMEDIUMTYPE: return "not a pool's memory";
-        case EPERM: return "memory that could shrink while it is mapped";
+        case 0:
+            return "success";
+        case EINVAL:
+            return "an argument is invalid";
+        case EAGAIN:
+            return "every slot is in use: collect, or wait for the fd, and try again";
+        case ENOMEM:
+            return "no memory left: the arena is full or pages can't be committed";
+        case EMSGSIZE:
+            return "larger than arena_max_bytes can ever hold";
+        case ESHUTDOWN:
+            return "the pool is closed";
+        case EPIPE:
+            return "the pool is broken: its workers can't start or its memory is damaged";
+        case ECHILD:
+            return "called after fork in the child, or a worker ended before it was ready";
+        case ENOENT:
+            return "there is no such thing (task, function, worker program, pool)";
+        case EDEADLK:
+            return "a worker creates a pool before aiomq_worker_open()";
+        case EALREADY:
+            return "done before";
+        case EPROTO:
+            return "another format or version, or a call before aiomq_worker_ready()";
+        case EBADMSG:
+            return "shared memory is damaged";
+        case ENODATA:
+            return "no item left to start";
+        case ENOSPC:
+            return "too many functions";
+        case ENOBUFS:
+            return "the buffer is too small";
+        case EBUSY:
+            return "the pool is still open: close it first";
+        case ETIMEDOUT:
+            return "the time is over";
+        case EINTR:
+            return "interrupted by a signal";
+        case EMEDIUMTYPE:
+            return "not a pool's memory";
+        case EPERM:
+            return "memory that could shrink while it is mapped";
         case EMFILE:
-        case ENFILE: return "no file descriptors left";
-        default: return "system error; see errno(3)";
+        case ENFILE:
+            return "no file descriptors left";
+        default:
+            return "system error; see errno(3)";
     }
 }
 
 AIOMQ_EXPORT const char *aiomq_outcome_name(int outcome) {
-    static constexpr const char *kNames[] = {"PENDING",   "OK",           "ERROR",
-                                             "CANCELLED", "EXPIRED",      "TIMED_OUT",
+    static constexpr const char *kNames[] = {"PENDING",     "OK",           "ERROR",
+                                             "CANCELLED",   "EXPIRED",      "TIMED_OUT",
                                              "WORKER_DIED", "POOL_CORRUPT", "POOL_CLOSED"};
     return outcome >= 0 && outcome <= AIOMQ_POOL_CLOSED ? kNames[outcome] : "UNKNOWN";
 }
@@ -297,8 +321,9 @@ AIOMQ_EXPORT int aiomq_pool_function(aiomq_pool *pool, const char *name, uint32_
     if (name == nullptr || ret_function == nullptr || name[0] == '\0') return -EINVAL;
     const std::size_t bytes = strnlen(name, kMaxNameBytes + 1);
     if (bytes > kMaxNameBytes) return -EINVAL;
-    return with_pool(pool,
-                     [&](aiomq::Pool &self) { return self.function({name, bytes}, *ret_function); });
+    return with_pool(pool, [&](aiomq::Pool &self) {
+        return self.function({name, bytes}, *ret_function);
+    });
 }
 
 AIOMQ_EXPORT int aiomq_pool_submit(aiomq_pool *pool, const aiomq_task *task, uint64_t *ret_id) {
@@ -309,8 +334,8 @@ AIOMQ_EXPORT int aiomq_pool_submit(aiomq_pool *pool, const aiomq_task *task, uin
     });
 }
 
-AIOMQ_EXPORT int64_t aiomq_pool_submit_batch(aiomq_pool *pool, const aiomq_task *tasks, size_t count,
-                                             uint64_t *ret_ids) {
+AIOMQ_EXPORT int64_t aiomq_pool_submit_batch(aiomq_pool *pool, const aiomq_task *tasks,
+                                             size_t count, uint64_t *ret_ids) {
     if (tasks == nullptr || count == 0) return -EINVAL;
     return with_pool(pool, [&](aiomq::Pool &self) { return self.submit(tasks, count, ret_ids); });
 }
@@ -328,8 +353,7 @@ AIOMQ_EXPORT int aiomq_pool_free(aiomq_pool *pool, void *payload) {
 AIOMQ_EXPORT int64_t aiomq_pool_collect(aiomq_pool *pool, aiomq_completion *ret_completions,
                                         size_t count) {
     if (ret_completions == nullptr || count == 0) return -EINVAL;
-    return with_pool(pool,
-                     [&](aiomq::Pool &self) { return self.collect(ret_completions, count); });
+    return with_pool(pool, [&](aiomq::Pool &self) { return self.collect(ret_completions, count); });
 }
 
 AIOMQ_EXPORT int aiomq_pool_release(aiomq_pool *pool, uint64_t loan) {
@@ -434,7 +458,8 @@ AIOMQ_EXPORT int aiomq_worker_complete(aiomq_worker *worker, uint32_t job, const
 
 AIOMQ_EXPORT int aiomq_worker_fail(aiomq_worker *worker, uint32_t job, uint32_t item,
                                    const aiomq_error *error) {
-    if (error == nullptr || (error->pickled == nullptr && error->pickled_bytes != 0)) return -EINVAL;
+    if (error == nullptr || (error->pickled == nullptr && error->pickled_bytes != 0))
+        return -EINVAL;
     return with_worker(worker, [&](aiomq::Worker &self) {
         const auto view = [](const char *text) {
             return text == nullptr ? std::string_view() : std::string_view(text);
@@ -489,9 +514,8 @@ AIOMQ_EXPORT int aiomq_worker_run(aiomq_worker *worker, const aiomq_run_options 
     for (std::size_t i = 0; i < options->handler_count; ++i)
         if (options->handlers[i].name == nullptr || options->handlers[i].function == nullptr)
             return -EINVAL;
-    return with_worker(worker, [&](aiomq::Worker &self) {
-        return aiomq::RunLoop(self, worker, *options).run();
-    });
+    return with_worker(
+        worker, [&](aiomq::Worker &self) { return aiomq::RunLoop(self, worker, *options).run(); });
 }
 
 AIOMQ_EXPORT struct event_base *aiomq_worker_event_base(aiomq_worker *worker) {
@@ -510,9 +534,8 @@ AIOMQ_EXPORT int aiomq_view_open(int fd, aiomq_view **ret_view) {
 
 AIOMQ_EXPORT int aiomq_pool_view(aiomq_pool *pool, aiomq_view **ret_view) {
     if (ret_view == nullptr) return -EINVAL;
-    return with_pool(pool, [&](aiomq::Pool &self) {
-        return aiomq_view_open(self.segment().fd(), ret_view);
-    });
+    return with_pool(
+        pool, [&](aiomq::Pool &self) { return aiomq_view_open(self.segment().fd(), ret_view); });
 }
 
 AIOMQ_EXPORT void aiomq_view_close(aiomq_view **view) {

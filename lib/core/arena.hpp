@@ -60,7 +60,7 @@ class Arena {
     std::uint64_t maximum_ = 0;
     std::uint64_t end_ = 0;  ///< committed so far
     std::uint64_t used_ = 0;
-    std::uint64_t cached_ = 0;  ///< bytes in small_
+    std::uint64_t cached_ = 0;                     ///< bytes in small_
     std::map<std::uint64_t, std::uint64_t> free_;  ///< extents by offset, coalesced
     std::unordered_map<std::uint64_t, std::uint64_t> blocks_;
     std::array<std::vector<std::uint64_t>, kClasses> small_;  ///< free blocks by size / kBlockAlign

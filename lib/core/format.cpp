@@ -61,8 +61,8 @@ bool plan_layout(const LayoutRequest &request, Layout &ret_layout) {
     layout.common_end = planner.start_class();
 
     const std::uint64_t area = sizeof(WorkerArea) + 8ULL * layout.outbox_cells;
-    layout.worker_area_bytes = static_cast<std::uint32_t>(
-        (area + request.page_bytes - 1) / request.page_bytes * request.page_bytes);
+    layout.worker_area_bytes = static_cast<std::uint32_t>((area + request.page_bytes - 1) /
+                                                          request.page_bytes * request.page_bytes);
     layout.workers_offset = layout.common_end;
     planner.take(static_cast<std::uint64_t>(layout.worker_area_bytes) * request.workers);
     layout.workers_end = planner.start_class();

@@ -146,7 +146,7 @@ struct alignas(kLineBytes) WorkerRecord {
     std::uint32_t restarts;
     std::uint32_t takeover_count;  ///< entries of the list of blocks that the worker must respect
     std::uint64_t takeover_offset;
-    std::uint64_t lost;           ///< items that were running when an earlier incarnation died
+    std::uint64_t lost;  ///< items that were running when an earlier incarnation died
     Atomic<std::uint64_t> inbox_tail;
     Atomic<std::uint64_t> outbox_head;
     Atomic<std::uint32_t> inbox_waiting;  ///< 1: the dispatcher has more for the inbox than fits
@@ -172,7 +172,7 @@ struct alignas(kLineBytes) WorkerArea {
     Atomic<std::uint64_t> used_bytes;
     Atomic<std::uint64_t> committed_bytes;
     alignas(kLineBytes) Atomic<std::uint64_t> outbox_tail;
-    Atomic<std::uint64_t> wakes_sent;    ///< to the application
+    Atomic<std::uint64_t> wakes_sent;  ///< to the application
     Atomic<std::uint64_t> wakes_elided;
     alignas(kLineBytes) Atomic<std::uint64_t> inbox_head;
     char abort_text[kAbortTextBytes];
@@ -254,7 +254,7 @@ struct Header {
     std::uint32_t version;
     std::uint32_t signature;
     std::uint32_t statistics_offset;
-    Atomic<std::uint32_t> leave;  ///< 1: closed and drained, workers go
+    Atomic<std::uint32_t> leave;      ///< 1: closed and drained, workers go
     Atomic<std::uint32_t> functions;  ///< published names
     std::uint32_t reserved;
     std::uint64_t spin_ns;
@@ -267,11 +267,12 @@ static_assert(sizeof(Header) <= 4096);
 constexpr std::uint32_t format_signature() {
     std::uint32_t hash = 2166136261U;  // FNV-1a
     for (const std::size_t part :
-         {sizeof(EventRecord), sizeof(QueueRecord), sizeof(Request), sizeof(Slot), sizeof(SleepFlags),
-          sizeof(WorkerRecord), sizeof(WorkerArea), sizeof(Layout), sizeof(PoolCounters),
-          sizeof(Statistics), sizeof(Header), offsetof(Request, inline_payload),
-          offsetof(Slot, inline_result), offsetof(WorkerArea, abort_text),
-          offsetof(WorkerRecord, inbox), offsetof(Header, statistics)})
+         {sizeof(EventRecord), sizeof(QueueRecord), sizeof(Request), sizeof(Slot),
+          sizeof(SleepFlags), sizeof(WorkerRecord), sizeof(WorkerArea), sizeof(Layout),
+          sizeof(PoolCounters), sizeof(Statistics), sizeof(Header),
+          offsetof(Request, inline_payload), offsetof(Slot, inline_result),
+          offsetof(WorkerArea, abort_text), offsetof(WorkerRecord, inbox),
+          offsetof(Header, statistics)})
         hash = (hash ^ static_cast<std::uint32_t>(part)) * 16777619U;
     return hash ^ kFormatVersion;
 }

@@ -35,8 +35,12 @@ class BasicLaneWriter {
 
     BasicLaneWriter() = default;
     BasicLaneWriter(std::uint64_t *cells, std::uint32_t capacity, Word *tail, const Word *head)
-        : cells_(cells), tail_(tail), head_(head), capacity_(capacity),
-          cursor_(tail->load_relaxed()), seen_head_(head->load_acquire()) {}
+        : cells_(cells),
+          tail_(tail),
+          head_(head),
+          capacity_(capacity),
+          cursor_(tail->load_relaxed()),
+          seen_head_(head->load_acquire()) {}
 
     LaneStatus push(std::uint64_t message) {
         const LaneStatus status = put(message);
@@ -74,9 +78,14 @@ class BasicLaneReader {
     using Word = AtomicT<std::uint64_t>;
 
     BasicLaneReader() = default;
-    BasicLaneReader(const std::uint64_t *cells, std::uint32_t capacity, const Word *tail, Word *head)
-        : cells_(cells), tail_(tail), head_(head), capacity_(capacity),
-          cursor_(head->load_relaxed()), seen_tail_(cursor_) {}
+    BasicLaneReader(const std::uint64_t *cells, std::uint32_t capacity, const Word *tail,
+                    Word *head)
+        : cells_(cells),
+          tail_(tail),
+          head_(head),
+          capacity_(capacity),
+          cursor_(head->load_relaxed()),
+          seen_tail_(cursor_) {}
 
     /// The cell goes back to the writer with the next publish().
     LaneStatus pop(std::uint64_t &ret_message) {

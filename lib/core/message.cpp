@@ -43,9 +43,9 @@ ErrorText bounded(const ErrorText &error) {
 }
 
 std::size_t error_bytes(const ErrorText &error) {
-    return kWord * (kErrorStructWords + text_words(error.type.size()) +
-                    text_words(error.message.size()) + text_words(error.traceback.size()) +
-                    text_words(error.pickled.size()));
+    return kWord *
+           (kErrorStructWords + text_words(error.type.size()) + text_words(error.message.size()) +
+            text_words(error.traceback.size()) + text_words(error.pickled.size()));
 }
 
 std::size_t build_error(const ErrorText &error, void *memory, std::size_t bytes) {

@@ -31,17 +31,17 @@ int Pool::create(PoolConfig config, std::unique_ptr<Pool> &ret_pool, std::string
 
 int Pool::open(std::string &ret_text) {
     // A page that the kernel clears in a forked child: telling the processes apart costs one load.
-    void *guard = mmap(nullptr, sys::page_size(), PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *guard =
+        mmap(nullptr, sys::page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (guard == MAP_FAILED) return -errno;
     fork_guard_ = static_cast<unsigned char *>(guard);
     if (madvise(guard, sys::page_size(), MADV_WIPEONFORK) != 0) return -errno;
     *fork_guard_ = 1;
 
     Layout layout{};
-    if (!plan_layout({config_.capacity, config_.workers, 1, config_.arena_max_bytes,
-                      sys::page_size()},
-                     layout)) {
+    if (!plan_layout(
+            {config_.capacity, config_.workers, 1, config_.arena_max_bytes, sys::page_size()},
+            layout)) {
         ret_text = "arena_max_bytes (" + std::to_string(config_.arena_max_bytes) + ") times " +
                    std::to_string(config_.workers + 1) +
                    " arenas is more than the address space holds";
@@ -49,10 +49,11 @@ int Pool::open(std::string &ret_text) {
     }
     auto segment = Segment::create(config_.label, layout);
     if (!segment) {
-        ret_text = "can't get the pool's shared memory: " + std::string(strerror(-segment.error())) +
-                   " (" + std::to_string(layout.segment_bytes) + " bytes of address space, " +
-                   std::to_string(layout.workers_end) +
-                   " committed); lower capacity, workers or arena_max_bytes";
+        ret_text =
+            "can't get the pool's shared memory: " + std::string(strerror(-segment.error())) +
+            " (" + std::to_string(layout.segment_bytes) + " bytes of address space, " +
+            std::to_string(layout.workers_end) +
+            " committed); lower capacity, workers or arena_max_bytes";
         return segment.error();
     }
     segment_ = std::move(*segment);
@@ -77,7 +78,8 @@ int Pool::open(std::string &ret_text) {
     take(sys::event_fd(), supervisor_fd_);
     take(sys::open_pidfd(getpid()), own_pidfd_);
     const int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    take(timer < 0 ? Result<UniqueFd>::failure(-errno) : Result<UniqueFd>(UniqueFd(timer)), audit_fd_);
+    take(timer < 0 ? Result<UniqueFd>::failure(-errno) : Result<UniqueFd>(UniqueFd(timer)),
+         audit_fd_);
     seats_.resize(config_.workers);
     for (auto &seat : seats_) take(sys::event_fd(), seat.event_fd);
     if (error != 0) return error;
@@ -94,7 +96,8 @@ int Pool::open(std::string &ret_text) {
     spin_ = SpinBudget(config_.spin_ns, config_.workers + 1, sys::usable_cpus());
     segment_->header().spin_ns = config_.spin_ns;
     segment_->header().arena_start_bytes = config_.arena_start_bytes;
-    segment_->flags().application.store_relaxed(1);  // armed_: the fd works before the first dispatch
+    segment_->flags().application.store_relaxed(
+        1);  // armed_: the fd works before the first dispatch
     segment_->publish();
     return 0;
 }
@@ -132,8 +135,8 @@ int Pool::state(std::string &ret_text) {
     return state_;
 }
 
-void Pool::locked_event(EventKind kind, std::uint32_t worker, std::int32_t pid,
-                        std::int32_t status, std::string text) {
+void Pool::locked_event(EventKind kind, std::uint32_t worker, std::int32_t pid, std::int32_t status,
+                        std::string text) {
     std::replace(text.begin(), text.end(), '\n', ' ');
     const std::uint64_t sequence = counters().events.load_relaxed() + 1;
     EventRecord &record = segment_->event(sequence);
@@ -254,8 +257,9 @@ void Pool::locked_maybe_leave() {
 
 bool Pool::locked_finished() const {
     return state_ == AIOMQ_POOL_ENDED ||
-           (state_ == AIOMQ_POOL_BROKEN && std::none_of(seats_.begin(), seats_.end(),
-                                                        [](const auto &seat) { return seat.alive; }));
+           (state_ == AIOMQ_POOL_BROKEN &&
+            std::none_of(seats_.begin(), seats_.end(),
+                         [](const auto &seat) { return seat.alive; }));
 }
 
 /// Moves what workers have finished to private memory, so that a pool can end without a reader.
@@ -284,7 +288,8 @@ int Pool::join(std::uint64_t timeout_ns) {
             locked_drain_releases();
             locked_flush_inboxes();
             const bool finished = locked_finished();
-            const bool late = timeout_ns != sys::kForever && sys::monotonic_ns() - start >= timeout_ns;
+            const bool late =
+                timeout_ns != sys::kForever && sys::monotonic_ns() - start >= timeout_ns;
             if (finished || late) {
                 // The fd's wake-ups were taken here; the application's loop gets one of its own.
                 flag.store_seq(0);

@@ -86,7 +86,8 @@ struct WorkerSeat {
     bool alive = false;
     bool ready_once = false;
     std::uint32_t incarnation = 0;
-    std::uint64_t committed_bytes = 0;  ///< of its arena, taken over from incarnation to incarnation
+    std::uint64_t committed_bytes =
+        0;  ///< of its arena, taken over from incarnation to incarnation
     LaneReader outbox;
     LaneWriter inbox;
     std::deque<std::uint64_t> inbox_overflow;  ///< what did not fit; never dropped
@@ -175,8 +176,8 @@ class Pool {
     void locked_rehint();
     void locked_wake_everyone();
     bool locked_wake_sleepers_with_hints();
-    void locked_event(EventKind kind, std::uint32_t worker, std::int32_t pid,
-                      std::int32_t status, std::string text);
+    void locked_event(EventKind kind, std::uint32_t worker, std::int32_t pid, std::int32_t status,
+                      std::string text);
     void locked_corrupt(const std::string &what);
     void wake_application();
     void wake_supervisor() { sys::event_signal(supervisor_fd_.get()); }
@@ -207,7 +208,8 @@ class Pool {
     enum class Claimer { kWorking, kDone, kDead };
     bool locked_take_many(std::uint32_t slot, std::uint32_t worker, Claimer claimer,
                           aiomq_completion &ret);
-    bool locked_read_outcome(std::uint32_t worker, const ItemOutcome &outcome, aiomq_item &ret_item);
+    bool locked_read_outcome(std::uint32_t worker, const ItemOutcome &outcome,
+                             aiomq_item &ret_item);
     bool locked_loan_chunk_blocks(std::uint32_t worker, std::uint64_t block, std::uint64_t bytes,
                                   Loan &loan);
     void locked_rescan(std::uint32_t worker);
@@ -249,7 +251,7 @@ class Pool {
     bool armed_ = true;       ///< the application may be blocked on the fd
     bool token_due_ = false;  ///< the fd may be readable without a reason
     bool audit_armed_ = false;
-    bool overflow_ = false;   ///< some inbox_overflow is not empty
+    bool overflow_ = false;  ///< some inbox_overflow is not empty
     SpinBudget spin_{0, 0, 0};
 
     /// Releases from any thread, finalizers too: they must not wait for the mutex.

@@ -121,7 +121,8 @@ bool Pool::locked_take_done(std::uint32_t slot, aiomq_completion &ret) {
     return completed;
 }
 
-void Pool::locked_begin_completion(std::uint32_t slot, std::uint32_t worker, aiomq_completion &ret) {
+void Pool::locked_begin_completion(std::uint32_t slot, std::uint32_t worker,
+                                   aiomq_completion &ret) {
     const TaskRecord &task = tasks_[slot];
     ret.task_id = task.id;
     ret.user = task.user;
@@ -299,12 +300,12 @@ void Pool::locked_deliver_published(std::uint32_t slot, std::uint32_t worker) {
     if (!locked_take_many(slot, worker, Claimer::kDead, completion)) return;
     for (std::uint32_t i = 0; i < completion.item_count; ++i)
         (*task.delivered)[completion.item_count == 1 ? completion.item.index
-                                                  : completion.items[i].index] = true;
+                                                     : completion.items[i].index] = true;
     pending_.push_back(completion);
 }
 
-void Pool::locked_deliver_same(std::uint32_t slot, std::uint32_t first, std::uint32_t end, int outcome,
-                               const ErrorText *error, std::uint32_t worker) {
+void Pool::locked_deliver_same(std::uint32_t slot, std::uint32_t first, std::uint32_t end,
+                               int outcome, const ErrorText *error, std::uint32_t worker) {
     TaskRecord &task = tasks_[slot];
     aiomq_completion completion{};
     locked_begin_completion(slot, worker, completion);

@@ -34,7 +34,8 @@ int Pool::function(std::string_view name, std::uint32_t &ret_function) {
         const std::uint64_t page = segment_->layout().page_bytes;
         const int error = sys::commit(
             segment_->fd(),
-            segment_->layout().functions_offset + std::uint64_t{number} * sizeof(FunctionRecord), page);
+            segment_->layout().functions_offset + std::uint64_t{number} * sizeof(FunctionRecord),
+            page);
         if (error != 0) return error;
         functions_committed_ += static_cast<std::uint32_t>(page / sizeof(FunctionRecord));
     }
@@ -173,9 +174,13 @@ std::int64_t Pool::submit(const aiomq_task *tasks, std::size_t count, std::uint6
 /// caller publishes the ring at the end of its batch.
 void Pool::locked_push_hint(std::uint32_t slot, std::uint32_t queue) {
     switch (rings_[queue].put(slot)) {
-        case RingStatus::kOk: return;
-        case RingStatus::kFull: locked_rehint(); return;
-        default: locked_corrupt("queue " + std::to_string(queue) + " can't be pushed to");
+        case RingStatus::kOk:
+            return;
+        case RingStatus::kFull:
+            locked_rehint();
+            return;
+        default:
+            locked_corrupt("queue " + std::to_string(queue) + " can't be pushed to");
     }
 }
 

@@ -30,8 +30,9 @@ void recover_claimed(Pool &pool, std::uint32_t slot, std::uint32_t worker, const
 
 void locked_recover(Pool &pool, std::uint32_t worker, std::int32_t pid,
                     const sys::ExitStatus &status) {
-    const std::string message = "worker " + std::to_string(worker) + " (pid " + std::to_string(pid) +
-                                ") " + sys::describe_exit(status) + " while it ran this task";
+    const std::string message = "worker " + std::to_string(worker) + " (pid " +
+                                std::to_string(pid) + ") " + sys::describe_exit(status) +
+                                " while it ran this task";
     ErrorText error;
     error.type = "aiomq.WorkerDied";
     error.message = message;
@@ -39,7 +40,8 @@ void locked_recover(Pool &pool, std::uint32_t worker, std::int32_t pid,
     error.signal = status.signal;
     error.pid = pid;
     WorkerArea &area = pool.segment().area(worker);
-    pool.segment().record(worker).lost = area.started.load_relaxed() - area.completed.load_relaxed();
+    pool.segment().record(worker).lost =
+        area.started.load_relaxed() - area.completed.load_relaxed();
     SleepFlags &flags = pool.segment().flags();
     WorkerBits(flags.asleep).clear(worker);
     WorkerBits(flags.wants_tasks).clear(worker);

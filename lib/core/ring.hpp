@@ -44,7 +44,10 @@ class BasicRing {
     BasicRing() = default;
     /// @cells: @capacity words, a power of two. The three may be on pages of different owners.
     BasicRing(Word *cells, std::uint32_t capacity, Word *head, Word *tail)
-        : cells_(cells), head_(head), tail_(tail), mask_(capacity - 1),
+        : cells_(cells),
+          head_(head),
+          tail_(tail),
+          mask_(capacity - 1),
           shift_(static_cast<std::uint32_t>(std::countr_zero(capacity))) {}
 
     /// Makes zeroed memory an empty ring; before anyone else looks.
@@ -95,7 +98,8 @@ class BasicRing {
 
     /// The value @ahead places behind the head, right or wrong: for prefetching only.
     std::uint32_t guess(std::uint32_t ahead) const {
-        return static_cast<std::uint32_t>(cells_[index(head_->load_relaxed() + ahead)].load_relaxed());
+        return static_cast<std::uint32_t>(
+            cells_[index(head_->load_relaxed() + ahead)].load_relaxed());
     }
 
     RingStatus pop(std::uint32_t &ret_value) {
@@ -144,7 +148,7 @@ class BasicRing {
     Word *tail_ = nullptr;
     std::uint32_t mask_ = 0;
     std::uint32_t shift_ = 0;
-    std::uint64_t own_tail_ = 0;   ///< of the only pusher
+    std::uint64_t own_tail_ = 0;  ///< of the only pusher
     std::uint64_t seen_head_ = 0;
 };
 

@@ -64,9 +64,7 @@ int RunLoop::run() {
     return error;
 }
 
-bool RunLoop::may_start() const {
-    return !blocked_ && worker_.running() < options_.concurrency;
-}
+bool RunLoop::may_start() const { return !blocked_ && worker_.running() < options_.concurrency; }
 
 /// Runs what is there for a slice of time. 1: there may be more; 0: nothing to start now; or -errno.
 int RunLoop::serve() {

@@ -43,7 +43,7 @@ class RunLoop {
     std::vector<const aiomq_handler *> handlers_;  ///< by function number
     std::vector<std::uint32_t> backlog_;           ///< claimed jobs with items not started yet
     std::deque<Held> held_;
-    bool blocked_ = false;   ///< no room for outcomes: wait for releases
+    bool blocked_ = false;  ///< no room for outcomes: wait for releases
     bool ended_ = false;
     bool readable_ = false;  ///< the worker's fd was seen readable
 };

@@ -133,9 +133,9 @@ bool layout_is_sound(const Layout &layout) {
         layout.page_bytes > (1U << 21))
         return false;
     Layout expected{};
-    return plan_layout({layout.slots, layout.workers, layout.queues, layout.arena_bytes,
-                        layout.page_bytes},
-                       expected) &&
+    return plan_layout(
+               {layout.slots, layout.workers, layout.queues, layout.arena_bytes, layout.page_bytes},
+               expected) &&
            std::memcmp(&expected, &layout, sizeof layout) == 0;
 }
 
@@ -143,10 +143,9 @@ std::string sanitised_label(const std::string &label) {
     std::string safe;
     for (const char character : label) {
         if (safe.size() == kLabelBytes - 1) break;
-        const bool plain = (character >= '0' && character <= '9') ||
-                           (character >= 'a' && character <= 'z') ||
-                           (character >= 'A' && character <= 'Z') ||
-                           std::strchr("._+:=,-", character) != nullptr;
+        const bool plain =
+            (character >= '0' && character <= '9') || (character >= 'a' && character <= 'z') ||
+            (character >= 'A' && character <= 'Z') || std::strchr("._+:=,-", character) != nullptr;
         safe += plain && character != '\0' ? character : '_';
     }
     return safe.empty() ? "pool" : safe;

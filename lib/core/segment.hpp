@@ -6,7 +6,6 @@
 #pragma once
 
 #include <boost/interprocess/mapped_region.hpp>
-
 #include <memory>
 #include <string>
 

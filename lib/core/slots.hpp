@@ -52,7 +52,9 @@ class SlotWord {
     constexpr Phase phase() const { return static_cast<Phase>(bits_ >> kPhaseShift); }
     constexpr std::uint32_t queue() const { return field(kQueueShift, 0xff); }
     constexpr std::uint32_t worker() const { return field(kWorkerShift, 0x3ff); }
-    constexpr std::uint32_t incarnation() const { return field(kIncarnationShift, kIncarnationMask); }
+    constexpr std::uint32_t incarnation() const {
+        return field(kIncarnationShift, kIncarnationMask);
+    }
     constexpr std::uint32_t generation() const { return static_cast<std::uint32_t>(bits_); }
     constexpr bool held_by(std::uint32_t by_worker, std::uint32_t by_incarnation) const {
         return worker() == by_worker && incarnation() == (by_incarnation & kIncarnationMask);

@@ -33,8 +33,8 @@ int View::open(int fd, std::unique_ptr<View> &ret_view) {
     if (fstat(fd, &file) != 0) return -errno;
     Header head;  // only its fixed start is looked at
     constexpr std::size_t kStart = offsetof(Header, leave);
-    if (!S_ISREG(file.st_mode) || pread(fd, static_cast<void *>(&head), kStart, 0) !=
-                                      static_cast<ssize_t>(kStart) ||
+    if (!S_ISREG(file.st_mode) ||
+        pread(fd, static_cast<void *>(&head), kStart, 0) != static_cast<ssize_t>(kStart) ||
         head.magic != kMagic)
         return -EMEDIUMTYPE;
     if (!sys::sealed_against_shrinking(fd)) return -EPERM;
@@ -114,8 +114,7 @@ int View::pool(aiomq_pool_stats &ret_stats) const {
     stats.failed = counters.outcomes[AIOMQ_ERROR].load_relaxed();
     stats.cancelled = counters.outcomes[AIOMQ_CANCELLED].load_relaxed();
     stats.worker_died = counters.outcomes[AIOMQ_WORKER_DIED].load_relaxed();
-    for (const int other :
-         {AIOMQ_EXPIRED, AIOMQ_TIMED_OUT, AIOMQ_POOL_CORRUPT, AIOMQ_POOL_CLOSED})
+    for (const int other : {AIOMQ_EXPIRED, AIOMQ_TIMED_OUT, AIOMQ_POOL_CORRUPT, AIOMQ_POOL_CLOSED})
         stats.other_outcomes += counters.outcomes[other].load_relaxed();
     stats.requeued = counters.requeued.load_relaxed();
     stats.wakeups_sent = counters.wakeups_sent.load_relaxed();
@@ -155,9 +154,9 @@ int View::queue(std::uint32_t queue, aiomq_queue_stats &ret_stats) const {
         if (word.phase() == Phase::kDone) ++stats.done;
         if (word.phase() != Phase::kReady) continue;
         ++stats.ready;
-        oldest = std::min(oldest, *at<std::uint64_t>(layout_.requests_offset +
-                                                     std::uint64_t{request_stride_} * slot +
-                                                     submitted_offset_));
+        oldest = std::min(
+            oldest, *at<std::uint64_t>(layout_.requests_offset +
+                                       std::uint64_t{request_stride_} * slot + submitted_offset_));
     }
     if (stats.ready > 0) stats.oldest_ns = since(oldest);
     const auto &record = at<QueueRecord>(layout_.queues_offset)[queue];

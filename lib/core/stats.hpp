@@ -8,7 +8,6 @@
 #include <aiomq/aiomq.h>
 
 #include <boost/interprocess/mapped_region.hpp>
-
 #include <memory>
 
 #include "format.hpp"

@@ -198,8 +198,7 @@ void Supervisor::on_exit(Child &child) {
         if (area.state.load_relaxed() != AIOMQ_WORKER_FAILED)
             area.state.store_relaxed(AIOMQ_WORKER_ABSENT);
         // In a pool that ends by force every task gets the same outcome, once all workers are gone.
-        if (!pool_.locked_terminating())
-            locked_recover(pool_, child.worker, pid, status);
+        if (!pool_.locked_terminating()) locked_recover(pool_, child.worker, pid, status);
         respawn = !pool_.locked_terminating() && !leaving;
     }
     if (!was_ready && respawn) failed_start(child, status);
@@ -229,7 +228,8 @@ void Supervisor::failed_start(Child &child, const sys::ExitStatus &status) {
         text = "worker " + std::to_string(child.worker) + " (" + pool_.config().argv[0] + ") " +
                sys::describe_exit(status) + " before it was ready";
         const std::string lines = last_lines(child.stderr_tail);
-        text += lines.empty() ? "; it wrote nothing to stderr" : "; its stderr ended with:\n" + lines;
+        text +=
+            lines.empty() ? "; it wrote nothing to stderr" : "; its stderr ended with:\n" + lines;
     }
     break_pool(-ECHILD, text);
 }
@@ -344,7 +344,8 @@ void Supervisor::spawn(Child &child) {
     maybe_end();
 }
 
-int Supervisor::inherit(Child &child, UniqueFd &ret_stderr_write, std::vector<UniqueFd> &ret_sources,
+int Supervisor::inherit(Child &child, UniqueFd &ret_stderr_write,
+                        std::vector<UniqueFd> &ret_sources,
                         std::vector<sys::InheritedFd> &ret_inherited) {
     const PoolConfig &config = pool_.config();
     int error = 0;
@@ -384,7 +385,8 @@ int Supervisor::launch(Child &child, std::uint32_t incarnation) {
     UniqueFd stderr_write;
     std::vector<UniqueFd> sources;
     std::vector<sys::InheritedFd> inherited;
-    if (const int error = inherit(child, stderr_write, sources, inherited); error != 0) return error;
+    if (const int error = inherit(child, stderr_write, sources, inherited); error != 0)
+        return error;
     const PoolConfig &config = pool_.config();
     std::vector<std::string> environment;
     const auto is_ours = [](const std::string &entry) {

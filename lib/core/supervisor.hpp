@@ -49,7 +49,7 @@ class Supervisor {
         bool ready = false;
         UniqueFd pidfd;
         UniqueFd stderr_pipe;
-        EventHandle exit_event;     // freed before the descriptor it watches is closed
+        EventHandle exit_event;  // freed before the descriptor it watches is closed
         EventHandle stderr_event;
         EventHandle respawn_timer;
         bool respawn_due = false;
@@ -62,8 +62,8 @@ class Supervisor {
     void on_exit(Child &child);
     void spawn(Child &child);
     int launch(Child &child, std::uint32_t incarnation);
-    int inherit(Child &child, UniqueFd &ret_stderr_write,
-                std::vector<UniqueFd> &ret_sources, std::vector<sys::InheritedFd> &ret_inherited);
+    int inherit(Child &child, UniqueFd &ret_stderr_write, std::vector<UniqueFd> &ret_sources,
+                std::vector<sys::InheritedFd> &ret_inherited);
     void become_ready(Child &child);
     void read_stderr(Child &child);
     void failed_start(Child &child, const sys::ExitStatus &status);

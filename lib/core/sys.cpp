@@ -40,7 +40,8 @@ constexpr std::uint64_t kSecond = 1000000000;
 std::uint64_t clock_ns(clockid_t clock) {
     timespec now{};
     clock_gettime(clock, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * kSecond + static_cast<std::uint64_t>(now.tv_nsec);
+    return static_cast<std::uint64_t>(now.tv_sec) * kSecond +
+           static_cast<std::uint64_t>(now.tv_nsec);
 }
 
 template <typename Call>
@@ -77,9 +78,9 @@ std::string cgroup_path(std::string_view controller) {
         const auto second = line.find(':', first + 1);
         if (second == std::string::npos) continue;
         const std::string names = "," + line.substr(first + 1, second - first - 1) + ",";
-        const bool wanted = controller.empty()
-                                ? names == ",,"
-                                : names.find("," + std::string(controller) + ",") != std::string::npos;
+        const bool wanted = controller.empty() ? names == ",,"
+                                               : names.find("," + std::string(controller) + ",") !=
+                                                     std::string::npos;
         if (wanted) return line.substr(second + 1);
     }
     return {};
@@ -248,8 +249,7 @@ Result<pid_t> spawn(const std::vector<std::string> &argv,
     posix_spawnattr_init(&attributes);
     int error = 0;
     for (const auto &fd : inherited)
-        if (error == 0)
-            error = posix_spawn_file_actions_adddup2(&actions, fd.source, fd.target);
+        if (error == 0) error = posix_spawn_file_actions_adddup2(&actions, fd.source, fd.target);
     if (error == 0) error = posix_spawn_file_actions_addclosefrom_np(&actions, close_from);
     sigset_t none;
     sigset_t all;
@@ -272,8 +272,8 @@ Result<pid_t> spawn(const std::vector<std::string> &argv,
 
 bool reap(pid_t pid, ExitStatus &ret_status) {
     siginfo_t info{};
-    if (restarting([&] { return waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG); }) !=
-        0) {
+    if (restarting(
+            [&] { return waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG); }) != 0) {
         if (errno != ECHILD) return false;
         ret_status = ExitStatus{};  // gone all the same, nobody knows how
         return true;

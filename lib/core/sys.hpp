@@ -20,7 +20,7 @@ namespace aiomq {
 template <typename T>
 class Result {
   public:
-    Result(T value) : value_(std::move(value)) {}        // NOLINT(google-explicit-constructor)
+    Result(T value) : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
     static Result failure(int error) { return Result(error, nullptr); }
 
     explicit operator bool() const { return error_ == 0; }

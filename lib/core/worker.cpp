@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -52,10 +51,12 @@ int Worker::open(std::unique_ptr<Worker> &ret_worker, std::string &ret_text) {
         ret_text = "this process was not started by a pool (AIOMQ_WORKER is not set)";
         return -ENOENT;
     }
-    unsigned index = 0;
-    unsigned incarnation = 0;
-    char rest = 0;
-    if (std::sscanf(variable, "%u.%u%c", &index, &incarnation, &rest) != 2) {
+    // "<index>.<incarnation>", nothing else.
+    char *end = nullptr;
+    const unsigned long index = std::strtoul(variable, &end, 10);
+    const char *second = end != variable && *end == '.' ? end + 1 : variable;
+    const unsigned long incarnation = std::strtoul(second, &end, 10);
+    if (second == variable || end == second || *end != '\0' || index > kMaxWorkers) {
         ret_text = std::string("AIOMQ_WORKER=") + variable + " is not what a pool sets";
         return -EINVAL;
     }
@@ -67,8 +68,8 @@ int Worker::open(std::unique_ptr<Worker> &ret_worker, std::string &ret_text) {
             return -EINVAL;
         }
     std::unique_ptr<Worker> worker(new Worker());
-    worker->index_ = index;
-    worker->incarnation_ = incarnation;
+    worker->index_ = static_cast<std::uint32_t>(index);
+    worker->incarnation_ = static_cast<std::uint32_t>(incarnation);
     worker->event_fd_.reset(inherited::kOwnEvent);
     worker->application_fd_.reset(inherited::kApplicationEvent);
     worker->supervisor_fd_.reset(inherited::kSupervisorEvent);
@@ -88,8 +89,8 @@ int Worker::start_watchdog() {
     // supervisor, which outlives us; if the dispatcher went before this call, the pidfd says so.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (sys::poll_readable(dispatcher_pidfd_.get(), 0) > 0) kill(getpid(), SIGKILL);
-    void *guard = mmap(nullptr, sys::page_size(), PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *guard =
+        mmap(nullptr, sys::page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (guard == MAP_FAILED) return -errno;
     fork_guard_ = static_cast<unsigned char *>(guard);
     if (madvise(guard, sys::page_size(), MADV_WIPEONFORK) != 0) return -errno;
@@ -240,8 +241,7 @@ Worker::Job &Worker::begin_job(std::uint32_t slot, SlotWord word) {
     view.kind = request.kind;
     view.attempt = static_cast<std::uint16_t>(request.attempt);
     view.first_item = request.item_base;
-    view.end_item =
-        job.many ? ItemRange::unpack(segment_->slot(slot).range.load_acquire()).end : 1;
+    view.end_item = job.many ? ItemRange::unpack(segment_->slot(slot).range.load_acquire()).end : 1;
     view.integer = request.integer;
     view.payload_bytes = request.payload_bytes;
     view.payload = request.payload_offset == 0 ? request.inline_payload

@@ -84,9 +84,9 @@ class Worker {
         bool unreported = false;  ///< finished items that no hint has told of
         std::uint32_t started = 0;
         std::uint32_t finished = 0;
-        std::uint64_t block = 0;     ///< OutcomeBlock, or the result block of one item
-        std::uint64_t data = 0;      ///< current DataBlock of many
-        std::uint64_t data_used = 0;  ///< bytes of it
+        std::uint64_t block = 0;             ///< OutcomeBlock, or the result block of one item
+        std::uint64_t data = 0;              ///< current DataBlock of many
+        std::uint64_t data_used = 0;         ///< bytes of it
         std::vector<std::uint64_t> unnamed;  ///< allocated, not named by an outcome yet
         aiomq_job view{};
     };

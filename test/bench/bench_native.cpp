@@ -140,7 +140,8 @@ double message_queue_throughput(int own_cpu, int other_cpu, std::uint64_t tasks)
                 ++sent;
             reply.receive(message, sizeof message, bytes, priority);
             ++back;
-            while (back < sent && reply.try_receive(message, sizeof message, bytes, priority)) ++back;
+            while (back < sent && reply.try_receive(message, sizeof message, bytes, priority))
+                ++back;
         }
         result = static_cast<double>(tasks) / (bench::now_s() - start);
         bench::wait_for(pid);

@@ -53,16 +53,18 @@ inline void pin(int cpu) {
 
 /// One repeat of one side. @unit: "tasks/s", "ns", …; @higher_is_better as the table shows it.
 inline void report(const char *row, const char *side, int repeat, double value, const char *unit) {
-    std::printf("{\"row\": \"%s\", \"side\": \"%s\", \"repeat\": %d, \"value\": %.6g, "
-                "\"unit\": \"%s\"}\n",
-                row, side, repeat, value, unit);
+    std::printf(
+        "{\"row\": \"%s\", \"side\": \"%s\", \"repeat\": %d, \"value\": %.6g, "
+        "\"unit\": \"%s\"}\n",
+        row, side, repeat, value, unit);
     std::fflush(stdout);
 }
 
 /// Zeroed memory that children share.
 template <typename T>
 T *shared() {
-    void *memory = mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *memory =
+        mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         std::perror("mmap");
         std::exit(1);

@@ -1,8 +1,8 @@
 """`./dev bench [NAME…]`: run benchmarks and print one table.
 
-Each benchmark prints one JSON line per repeat and side: {"row", "side", "repeat", "value", "unit"}. Both
-sides of a row are measured in the same run, in turn. The table shows medians, the spread (minimum and
-maximum) and our median against the other's; what is asked of the ratio stands beside it.
+Each benchmark prints one JSON line per repeat and side: {"row", "side", "repeat", "value", "unit"}.
+Both sides of a row are measured in the same run, in turn. The table shows medians, the spread
+(minimum and maximum) and our median against the other's; what is asked of the ratio stands beside.
 """
 
 from __future__ import annotations
@@ -92,12 +92,13 @@ def show(lines: list[dict[str, object]]) -> bool:
             ratio = mine / statistics.median(theirs)
             goal = GOALS.get((row, other))
             met = goal is None or goal.met(ratio)
+            verdict = "" if goal is None else "yes" if met else "NO"
             all_met = all_met and met
             print(
                 f"| {row} | {own}: {human(mine, unit)} ({spread}) "
                 f"| {other}: {human(statistics.median(theirs), unit)} "
                 f"({human(min(theirs), unit)} – {human(max(theirs), unit)}) "
-                f"| {ratio:.3g} × | {goal or ''} | {'' if goal is None else 'yes' if met else 'NO'} |",
+                f"| {ratio:.3g} × | {goal or ''} | {verdict} |",
                 flush=True,
             )
     return all_met
@@ -106,7 +107,9 @@ def show(lines: list[dict[str, object]]) -> bool:
 def main(names: list[str]) -> int:
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        print(f"unknown benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(
+            f"unknown benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr
+        )
         return 2
     print(
         f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, Linux {platform.release()}, "

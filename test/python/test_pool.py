@@ -6,10 +6,12 @@ import asyncio
 import gc
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import warnings
 from pathlib import Path
+from typing import Any
 
 import calls
 import gate
@@ -17,7 +19,7 @@ import pytest
 from running import run_script
 
 import aiomq
-from aiomq import Pool, QueueFull
+from aiomq import Pool, QueueFull, _bridge
 
 
 @pytest.mark.versions
@@ -317,17 +319,52 @@ async def test_a_pool_that_nobody_holds_is_collected_with_a_warning() -> None:
     assert not Path(f"/proc/{worker}").exists()
 
 
-async def test_a_call_keeps_its_pool() -> None:
+async def test_a_pending_call_keeps_its_pool() -> None:
+    finished = asyncio.Event()
+
+    def submit(path: str) -> None:
+        task = Pool(1).submit(gate.through, path, "a")
+        task.add_done_callback(lambda _: finished.set())
+
     async with gate.Gate() as door:
-        task = Pool(1).submit(gate.through, door.path, "a")
+        submit(door.path)
         await door.arrived("a")
         gc.collect()
-        door.open("a")
-        assert await task == "a"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            del task
+        with pytest.warns(ResourceWarning, match="unclosed pool"):
+            door.open("a")
+            await finished.wait()
+            await asyncio.sleep(0)
             gc.collect()
+
+
+def test_a_pool_goes_with_its_loop() -> None:
+    async def use() -> None:
+        pool = Pool(1)
+        await pool.apply(calls.add, (1,))
+        pool.submit(calls.nap, 60)
+
+    asyncio.run(use())
+    with pytest.warns(ResourceWarning, match="unclosed pool"):
+        gc.collect()
+
+
+async def test_an_error_inside_the_dispatcher_ends_all_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def collect(*_: object) -> list[Any]:
+        raise OSError("damaged")
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async with gate.Gate() as door, Pool(1) as pool:
+        waiting = pool.submit(gate.through, door.path, "a")
+        await door.arrived("a")
+        with monkeypatch.context() as patch:
+            patch.setattr(_bridge, "collect", collect)
+            with pytest.raises(RuntimeError, match="pool was terminated") as caught:
+                await pool.apply(calls.add, (1,))
+            assert isinstance(caught.value.__cause__, OSError)
+            with pytest.raises(RuntimeError, match="pool was terminated"):
+                await waiting
 
 
 def test_importing_aiomq_loads_nothing_heavy() -> None:
@@ -373,6 +410,8 @@ async def test_a_worker_shows_its_label_and_knows_its_index() -> None:
 
 
 def _title(pid: int) -> str:
+    if shutil.which("ps") is None:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
     done = subprocess.run(
         ["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=True
     )

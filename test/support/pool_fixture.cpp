@@ -1,11 +1,12 @@
 #include "pool_fixture.hpp"
 
 #include <event2/event.h>
-#include <poll.h>
-#include <sys/stat.h>
-#include <time.h>
-
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 
 extern char **environ;
 
@@ -17,10 +18,6 @@ std::uint64_t now_ns() {
     clock_gettime(CLOCK_MONOTONIC, &now);
     return static_cast<std::uint64_t>(now.tv_sec) * 1000000000 +
            static_cast<std::uint64_t>(now.tv_nsec);
-}
-
-std::string payload_of(const aiomq_call *call) {
-    return {static_cast<const char *>(call->job->payload), call->job->payload_bytes};
 }
 
 int nothing(const aiomq_call *, aiomq_item *) { return 0; }
@@ -110,13 +107,8 @@ int later(const aiomq_call *call, aiomq_item *) {
 }
 
 int own_variable(const aiomq_call *call, aiomq_item *ret) {
-    static std::string storage;
     const char *value = getenv(payload_of(call).c_str());
-    storage = value == nullptr ? "(unset)" : value;
-    ret->kind = AIOMQ_KIND_TEXT;
-    ret->bytes = storage.size();
-    ret->value.data = storage.data();
-    return 0;
+    return return_text(value == nullptr ? "(unset)" : value, ret);
 }
 
 /// Writes to memory that only the dispatcher may write.
@@ -125,7 +117,6 @@ int scribble_request(const aiomq_call *call, aiomq_item *) {
     return 0;
 }
 
-/// What aiomq_pool_create gives inside a worker.
 int file_descriptor_count(const aiomq_call *, aiomq_item *ret) {
     int open_fds = 0;
     for (int fd = 0; fd < 1024; ++fd)
@@ -135,7 +126,7 @@ int file_descriptor_count(const aiomq_call *, aiomq_item *ret) {
     return 0;
 }
 
-const aiomq_handler kBodies[] = {
+constexpr aiomq_handler kBodies[] = {
     {"nothing", nothing, nullptr},
     {"item_number", item_number, nullptr},
     {"pid", pid, nullptr},
@@ -151,47 +142,138 @@ const aiomq_handler kBodies[] = {
     {"file_descriptor_count", file_descriptor_count, nullptr},
 };
 
+/// The bodies above and those of the test's own file.
+std::vector<aiomq_handler> &bodies() {
+    static std::vector<aiomq_handler> all(std::begin(kBodies), std::end(kBodies));
+    return all;
+}
+
+/// Puts a copy of the pool's header with another format version where the memory is expected.
+void pretend_other_version() {
+    constexpr int kMemory = 3;
+    char bytes[4096];
+    struct stat file {};
+    fstat(kMemory, &file);
+    const int copy = memfd_create("aiomq:other", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (pread(kMemory, bytes, sizeof bytes, 0) != sizeof bytes ||
+        ftruncate(copy, file.st_size) != 0)
+        _exit(8);
+    const std::uint32_t version = 999;
+    std::memcpy(bytes + 8, &version, sizeof version);
+    if (pwrite(copy, bytes, sizeof bytes, 0) != sizeof bytes) _exit(8);
+    fcntl(copy, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    dup2(copy, kMemory);
+}
+
+/// A program that was started as a worker and creates a pool first.
+[[noreturn]] void create_first() {
+    char error_text[512] = "";
+    aiomq_pool_options options;
+    aiomq_pool_options_init(&options, sizeof options);
+    const char *argv[] = {"/proc/self/exe", nullptr};
+    options.argv = argv;
+    options.error_text = error_text;
+    options.error_text_bytes = sizeof error_text;
+    aiomq_pool *pool = nullptr;
+    const int error = aiomq_pool_create(&options, &pool);
+    fprintf(stderr, "%d %s\n", error, error_text);
+    _exit(4);
+}
+
+void misbehave_before_open(const std::string &mode) {
+    if (mode == "exit_at_once") {
+        fprintf(stderr, "no configuration\ncannot go on\n");
+        _exit(3);
+    }
+    if (mode == "exit_silently") _exit(3);
+    if (mode == "exit_with_much_text") {
+        for (int line = 0; line < 20000; ++line) fprintf(stderr, "line %d\n", line);
+        _exit(3);
+    }
+    if (mode == "die_at_once") kill(getpid(), SIGKILL);
+    if (mode == "create_first") create_first();
+    if (mode == "other_version") pretend_other_version();
+}
+
 }  // namespace
 
 void run_as_worker() {
     if (getenv("AIOMQ_WORKER") == nullptr) return;
-    const char *mode = getenv("AIOMQ_TEST_MODE");
-    if (mode != nullptr && std::string(mode) == "exit_at_once") {
-        fprintf(stderr, "no configuration\ncannot go on\n");
-        _exit(3);
-    }
-    if (mode != nullptr && std::string(mode) == "create_first") {
-        char text[512] = "";
-        aiomq_pool_options options;
-        aiomq_pool_options_init(&options, sizeof options);
-        const char *argv[] = {"/proc/self/exe", nullptr};
-        options.argv = argv;
-        options.error_text = text;
-        options.error_text_bytes = sizeof text;
-        aiomq_pool *pool = nullptr;
-        const int error = aiomq_pool_create(&options, &pool);
-        fprintf(stderr, "%d %s\n", error, text);
-        _exit(4);
-    }
+    const char *variable = getenv("AIOMQ_TEST_MODE");
+    const std::string mode = variable == nullptr ? "" : variable;
+    if (getenv("AIOMQ_TEST_COUNT") != nullptr && write(AIOMQ_EXTRA_FD_BASE, ".", 1) != 1) _exit(8);
+    const char *refuse = getenv("AIOMQ_TEST_REFUSE");
+    if (refuse != nullptr && access(refuse, F_OK) == 0) _exit(3);
+    misbehave_before_open(mode);
     aiomq_worker *worker = nullptr;
     char text[512];
     if (aiomq_worker_open(&worker, text, sizeof text) != 0) {
         fprintf(stderr, "%s\n", text);
         _exit(5);
     }
-    if (mode != nullptr && std::string(mode) == "abort") {
+    if (mode == "abort") {
         aiomq_worker_abort(worker, "the initializer raised: no such table");
         _exit(6);
     }
     aiomq_run_options options;
     aiomq_run_options_init(&options, sizeof options);
-    options.handlers = kBodies;
-    options.handler_count = sizeof kBodies / sizeof *kBodies;
+    options.handlers = bodies().data();
+    options.handler_count = bodies().size();
     if (const char *concurrency = getenv("AIOMQ_TEST_CONCURRENCY"))
         options.concurrency = static_cast<std::uint32_t>(atoi(concurrency));
     const int error = aiomq_worker_run(worker, &options);
     aiomq_worker_close(&worker);
     exit(error == 0 ? 0 : 7);
+}
+
+MoreBodies::MoreBodies(std::initializer_list<aiomq_handler> more) {
+    bodies().insert(bodies().end(), more);
+}
+
+std::string payload_of(const aiomq_call *call) {
+    return {static_cast<const char *>(call->job->payload), call->job->payload_bytes};
+}
+
+int return_text(const std::string &text, aiomq_item *ret) {
+    static std::string storage;
+    storage = text;
+    ret->kind = AIOMQ_KIND_TEXT;
+    ret->bytes = storage.size();
+    ret->value.data = storage.data();
+    return 0;
+}
+
+int return_integer(std::int64_t value, aiomq_item *ret) {
+    ret->kind = AIOMQ_KIND_INT;
+    ret->value.integer = value;
+    return 0;
+}
+
+std::string in_child(const std::function<std::string()> &body) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return "no pipe";
+    fflush(stdout);
+    const bool failed_before = testing::Test::HasFailure();
+    const pid_t child = fork();
+    if (child == 0) {
+        // Out of the way of bodies that close or count the low descriptors.
+        const int answer = fcntl(ends[1], F_DUPFD_CLOEXEC, 100);
+        close(ends[0]);
+        close(ends[1]);
+        const std::string text = body();
+        const bool told =
+            write(answer, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+        _exit(told && testing::Test::HasFailure() == failed_before ? 0 : 1);
+    }
+    close(ends[1]);
+    std::string text;
+    char bytes[4096];
+    for (ssize_t count = 0; (count = read(ends[0], bytes, sizeof bytes)) > 0;)
+        text.append(bytes, static_cast<std::size_t>(count));
+    close(ends[0]);
+    int status = 0;
+    waitpid(child, &status, 0);
+    return status == 0 ? text : "ended by " + std::to_string(status) + ": " + text;
 }
 
 std::vector<std::string> own_environment(const std::vector<std::string> &more) {
@@ -204,14 +286,14 @@ TestPool::TestPool(const PoolOptions &options) {
     aiomq_pool_options raw;
     aiomq_pool_options_init(&raw, sizeof raw);
     char text[4096] = "";
-    std::vector<const char *> argv{"/proc/self/exe"};
+    std::vector<const char *> argv{options.program.c_str()};
     for (const auto &argument : options.arguments) argv.push_back(argument.c_str());
     argv.push_back(nullptr);
     const auto strings = own_environment(options.environment);
     std::vector<const char *> environment;
     for (const auto &entry : strings) environment.push_back(entry.c_str());
     environment.push_back(nullptr);
-    raw.label = "test";
+    raw.label = options.label.c_str();
     raw.workers = options.workers;
     raw.capacity = options.capacity;
     raw.argv = argv.data();
@@ -223,6 +305,8 @@ TestPool::TestPool(const PoolOptions &options) {
     raw.start_limit = options.start_limit;
     raw.log = options.log;
     raw.log_user = options.log_user;
+    raw.extra_fds = options.extra_fds.empty() ? nullptr : options.extra_fds.data();
+    raw.extra_fd_count = static_cast<std::uint32_t>(options.extra_fds.size());
     raw.error_text = text;
     raw.error_text_bytes = sizeof text;
     created_ = aiomq_pool_create(&raw, &pool_);

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <set>
 #include <string>
@@ -22,6 +23,14 @@ namespace aiomq_test {
 
 /// Serves the named task bodies if this process was started by a pool; returns otherwise.
 void run_as_worker();
+
+/// Adds a test file's own task bodies: `const MoreBodies kMore{{"name", function, nullptr}};`.
+struct MoreBodies {
+    MoreBodies(std::initializer_list<aiomq_handler> more);
+};
+std::string payload_of(const aiomq_call *call);
+int return_text(const std::string &text, aiomq_item *ret);
+int return_integer(std::int64_t value, aiomq_item *ret);
 
 /// One finished item.
 struct Outcome {
@@ -49,6 +58,9 @@ struct PoolOptions {
     std::vector<std::string> environment{};
     aiomq_log_function log = nullptr;
     void *log_user = nullptr;
+    std::vector<int> extra_fds{};
+    std::string label = "test";
+    std::string program = "/proc/self/exe";
 };
 
 /// A pool and what came back from it.
@@ -91,8 +103,15 @@ class TestPool {
     std::uint64_t items_due_ = 0;
 };
 
-/// A pipe that tasks write a byte to (fd AIOMQ_EXTRA_FD_BASE in the worker) so that tests wait for
-/// events; see the bodies "tell" and "tell_and_hang".
+/// Runs @body in a fork, where limits and descriptors may be changed, and gives back what it returned;
+/// "ended by …" when it did not get so far.
+std::string in_child(const std::function<std::string()> &body);
+
+/// This process's environment behind @more. Variables that the workers here look at:
+///   AIOMQ_TEST_MODE         how a worker misbehaves before it is ready, see run_as_worker()
+///   AIOMQ_TEST_REFUSE       a path: while it exists a worker that starts ends with status 3
+///   AIOMQ_TEST_COUNT        set: each start writes a byte to fd AIOMQ_EXTRA_FD_BASE
+///   AIOMQ_TEST_CONCURRENCY  items at once
 std::vector<std::string> own_environment(const std::vector<std::string> &more = {});
 
 }  // namespace aiomq_test

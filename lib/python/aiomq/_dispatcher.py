@@ -5,8 +5,8 @@ starts a thread: the loop watches the pool's descriptor, and `_on_readable` does
 do.
 
 Every call that is on its way has an entry in `pending`, under the `user` number that travels with
-it. The loop refers to a dispatcher weakly, so a pool that nobody holds is collected (with a
-warning); while calls are pending, `_busy` holds it.
+it. The loop holds a dispatcher only while calls are pending; otherwise a pool that nobody holds is
+collected, with a warning.
 """
 
 from __future__ import annotations
@@ -242,8 +242,9 @@ class Dispatcher:
         try:
             self._deliver()
         except BaseException as error:
-            # Results may be lost, and nobody shall wait for them.
-            self.terminate(error)
+            # Results may be lost, and nobody shall wait for them, or for the pool.
+            self._end_reason = error
+            self._free()
             raise
 
     def _deliver(self) -> None:
@@ -306,6 +307,9 @@ class Dispatcher:
     def _state_changed(self) -> None:
         if self.state()[0] == _abi.POOL_BROKEN:
             self.fail_calls()
+        self._wake_watchers()
+
+    def _wake_watchers(self) -> None:
         watchers, self._watchers = self._watchers, []
         for watcher in watchers:
             if not watcher.done():
@@ -341,13 +345,12 @@ class Dispatcher:
         if self.closing and self._address and not self.backlog and not self.feeds:
             lib.aiomq_pool_close(self._address)
 
-    def terminate(self, reason: BaseException | None = None) -> None:
-        """End the pool now, because of `reason`; calls without a result fail with RuntimeError."""
+    def terminate(self) -> None:
+        """End the pool now; calls without a result fail with RuntimeError."""
         self.check_owner()
         self.closing = True
         if self._address:
             lib.aiomq_pool_terminate(self._address)
-            self._end_reason = reason
             self.fail_calls()
 
     def fail_calls(self) -> None:
@@ -371,10 +374,16 @@ class Dispatcher:
         if self._address:
             while self._collect():
                 pass
-            self._address = 0
-            self._finalizer.detach()
-            self._handle.free()
-            self.fail_calls()
+            self._free()
+
+    def _free(self) -> None:
+        """Give back all that the pool has, at once; calls without a result fail."""
+        self.closing = True
+        self._address = 0
+        self._finalizer.detach()
+        self._handle.free()
+        self.fail_calls()
+        self._wake_watchers()
 
 
 _function_type = type(lambda: None)

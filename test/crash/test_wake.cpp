@@ -1,0 +1,245 @@
+// Sleeping and waking between real processes: idle costs nothing, work wakes at once, and a wake-up that
+// somebody swallowed is repaired. Bounds are on time, because the audit would hide a lost wake-up.
+#include <dirent.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "../support/pool_fixture.hpp"
+
+using aiomq_test::PoolOptions;
+using aiomq_test::TestPool;
+
+namespace {
+
+/// From pool.cpp: a wake-up that was swallowed is noticed so much later.
+constexpr std::uint64_t kAuditDelayNs = 5'000'000;
+
+std::uint64_t clock_ns(clockid_t clock) {
+    timespec now{};
+    clock_gettime(clock, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1000000000 +
+           static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+/// CPU time of a process with all its threads.
+std::uint64_t cpu_ns(pid_t pid) {
+    const std::string folder = "/proc/" + std::to_string(pid) + "/task";
+    std::uint64_t sum = 0;
+    DIR *tasks = opendir(folder.c_str());
+    if (tasks == nullptr) return 0;
+    while (const dirent *task = readdir(tasks)) {
+        if (task->d_name[0] == '.') continue;
+        FILE *file = fopen((folder + "/" + task->d_name + "/schedstat").c_str(), "re");
+        unsigned long long on_cpu = 0;
+        if (file == nullptr) continue;
+        if (fscanf(file, "%llu", &on_cpu) == 1) sum += on_cpu;
+        fclose(file);
+    }
+    closedir(tasks);
+    return sum;
+}
+
+char state_of(pid_t pid) {
+    FILE *file = fopen(("/proc/" + std::to_string(pid) + "/stat").c_str(), "re");
+    char state = 'X';
+    if (file == nullptr) return state;
+    if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1) state = 'X';
+    fclose(file);
+    return state;
+}
+
+void stop(pid_t pid) {
+    kill(pid, SIGSTOP);
+    while (state_of(pid) != 'T') sched_yield();
+}
+
+/// Returns when every worker is blocked on its fd.
+void wait_for_sleep(TestPool &pool, std::uint32_t workers) {
+    pool.wait_until([&] {
+        for (std::uint32_t worker = 0; worker < workers; ++worker)
+            if (pool.worker_stats(worker).sleeping == 0 ||
+                state_of(pool.worker_stats(worker).pid) != 'S')
+                return false;
+        return true;
+    });
+}
+
+std::uint64_t wakeups(TestPool &pool, std::uint32_t workers) {
+    std::uint64_t sum = 0;
+    for (std::uint32_t worker = 0; worker < workers; ++worker)
+        sum += pool.worker_stats(worker).wakeups;
+    return sum;
+}
+
+/// Median time of one task from submit to collect, when every worker sleeps.
+std::uint64_t median_latency(TestPool &pool, std::uint32_t workers, int count) {
+    std::vector<std::uint64_t> times;
+    for (int i = 0; i < count; ++i) {
+        wait_for_sleep(pool, workers);
+        const std::uint64_t start = clock_ns(CLOCK_MONOTONIC);
+        pool.submit("nothing");
+        pool.collect_all();
+        times.push_back(clock_ns(CLOCK_MONOTONIC) - start);
+    }
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+}
+
+class Wake : public testing::TestWithParam<std::uint64_t> {};
+INSTANTIATE_TEST_SUITE_P(Spin, Wake, testing::Values(std::uint64_t{0}, AIOMQ_SPIN_AUTO),
+                         [](const auto &spin) { return spin.param == 0 ? "None" : "Auto"; });
+
+}  // namespace
+
+TEST_P(Wake, AnIdlePoolUsesNoCpu) {
+    constexpr std::uint32_t kWorkers = 3;
+    TestPool pool({.workers = kWorkers, .spin_ns = GetParam()});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    for (int i = 0; i < 100; ++i) pool.submit("nothing");
+    pool.collect_all();
+    wait_for_sleep(pool, kWorkers);
+    while (aiomq_pool_dispatch(pool.get()) != 0) {
+    }
+    const auto used = [&] {
+        std::uint64_t sum = clock_ns(CLOCK_PROCESS_CPUTIME_ID);  // the supervisor's thread too
+        for (std::uint32_t worker = 0; worker < kWorkers; ++worker)
+            sum += cpu_ns(pool.worker_stats(worker).pid);
+        return sum;
+    };
+    const std::uint64_t woken = wakeups(pool, kWorkers);
+    const std::uint64_t before = used();
+    ASSERT_GT(before, 0U) << "no schedstat in this kernel?";
+    pollfd entry{aiomq_pool_fd(pool.get()), POLLIN, 0};
+    EXPECT_EQ(poll(&entry, 1, 1000), 0) << "the fd became readable without a reason";
+    EXPECT_LE(used() - before, 10'000'000U);
+    EXPECT_EQ(wakeups(pool, kWorkers), woken) << "nobody had anything to wake for";
+}
+
+TEST_P(Wake, ASleepingPoolAnswersWithoutTheAudit) {
+    TestPool pool({.workers = 2, .spin_ns = GetParam()});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    EXPECT_LT(median_latency(pool, 2, 100), kAuditDelayNs / 2);
+}
+
+TEST_P(Wake, ABurstWakesTheSleepersAtOnce) {
+    constexpr std::uint32_t kWorkers = 3;
+    constexpr std::uint32_t kTasks = 12;
+    TestPool pool({.workers = kWorkers, .spin_ns = GetParam()});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    std::vector<aiomq_task> tasks(kTasks);
+    for (auto &task : tasks) {
+        task.struct_bytes = sizeof task;
+        task.items = 1;
+        ASSERT_EQ(aiomq_pool_function(pool.get(), "nothing", &task.function), 0);
+    }
+    std::vector<std::uint64_t> times;
+    for (int round = 0; round < 50; ++round) {
+        wait_for_sleep(pool, kWorkers);
+        const std::uint64_t start = clock_ns(CLOCK_MONOTONIC);
+        ASSERT_EQ(aiomq_pool_submit_batch(pool.get(), tasks.data(), kTasks, nullptr), kTasks);
+        const std::size_t wanted = pool.outcomes().size() + kTasks;
+        while (pool.outcomes().size() < wanted) ASSERT_TRUE(pool.collect_some());
+        times.push_back(clock_ns(CLOCK_MONOTONIC) - start);
+    }
+    std::sort(times.begin(), times.end());
+    EXPECT_LT(times[times.size() / 2], kAuditDelayNs / 2);
+}
+
+TEST(Waking, OneTaskWakesOneWorker) {
+    constexpr std::uint32_t kWorkers = 3;
+    TestPool pool({.workers = kWorkers, .spin_ns = 0});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    wait_for_sleep(pool, kWorkers);
+    const std::uint64_t before = wakeups(pool, kWorkers);
+    constexpr std::uint64_t kTasks = 30;
+    for (std::uint64_t i = 0; i < kTasks; ++i) {
+        pool.submit("nothing");
+        pool.collect_all();
+        wait_for_sleep(pool, kWorkers);
+    }
+    const std::uint64_t woken = wakeups(pool, kWorkers) - before;
+    EXPECT_GE(woken, kTasks);
+    EXPECT_LE(woken, kTasks + 2) << "an audit may find a hint that is about to be taken";
+}
+
+TEST(Waking, ASwallowedWakeUpIsRepairedByTheAudit) {
+    TestPool pool({.workers = 2, .spin_ns = 0});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    wait_for_sleep(pool, 2);
+    const pid_t first = pool.worker_stats(0).pid;
+    const std::uint64_t audits = pool.pool_stats().audits;
+    stop(first);  // still announced as sleeping, and the first to be chosen
+    const std::uint64_t start = clock_ns(CLOCK_MONOTONIC);
+    const auto id = pool.submit("echo", "repaired");
+    pool.collect_all();
+    const std::uint64_t took = clock_ns(CLOCK_MONOTONIC) - start;
+    EXPECT_EQ(pool.outcome(id).bytes, "repaired");
+    EXPECT_EQ(pool.outcome(id).worker, 1U);
+    EXPECT_LT(took, 1'000'000'000U);
+    EXPECT_GT(pool.pool_stats().audits, audits);
+    EXPECT_GE(took, kAuditDelayNs) << "then the stopped worker was not the one that was woken";
+    kill(first, SIGCONT);
+    wait_for_sleep(pool, 2);
+    EXPECT_EQ(pool.worker_stats(0).restarts, 0U);
+}
+
+TEST(Waking, ManySwallowedWakeUpsAreRepairedToo) {
+    constexpr std::uint32_t kWorkers = 4;
+    TestPool pool({.workers = kWorkers, .spin_ns = 0});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    wait_for_sleep(pool, kWorkers);
+    for (std::uint32_t worker = 0; worker + 1 < kWorkers; ++worker)
+        stop(pool.worker_stats(worker).pid);
+    const std::uint64_t start = clock_ns(CLOCK_MONOTONIC);
+    for (int i = 0; i < 20; ++i) pool.submit("nothing");
+    pool.collect_all();
+    EXPECT_LT(clock_ns(CLOCK_MONOTONIC) - start, 1'000'000'000U);
+    for (std::uint32_t worker = 0; worker + 1 < kWorkers; ++worker)
+        kill(pool.worker_stats(worker).pid, SIGCONT);
+}
+
+TEST(Waking, AWakeUpThatDiedWithItsWorkerIsRepaired) {
+    TestPool pool({.workers = 2, .spin_ns = 0});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    for (int round = 0; round < 10; ++round) {
+        wait_for_sleep(pool, 2);
+        const pid_t first = pool.worker_stats(0).pid;
+        stop(first);
+        const std::uint64_t start = clock_ns(CLOCK_MONOTONIC);
+        const auto id = pool.submit("nothing");
+        kill(first, SIGKILL);
+        pool.collect_all();
+        EXPECT_LT(clock_ns(CLOCK_MONOTONIC) - start, 1'000'000'000U);
+        EXPECT_EQ(pool.outcome(id).status, AIOMQ_OK);
+        pool.wait_until([&] {
+            const auto stats = pool.worker_stats(0);
+            return stats.pid != first && stats.state == AIOMQ_WORKER_RUNNING;
+        });
+    }
+}
+
+TEST(Waking, AReleaseReachesAWorkerThatSleeps) {
+    TestPool pool({.spin_ns = 0});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    pool.submit("make_bytes", "100000");
+    aiomq_completion held{};
+    while (aiomq_pool_collect(pool.get(), &held, 1) == 0)
+        ASSERT_GT(aiomq_pool_wait(pool.get(), 20'000'000'000), 0);
+    wait_for_sleep(pool, 1);
+    ASSERT_GE(pool.worker_stats(0).used_bytes, 100000U);
+    aiomq_pool_release(pool.get(), held.loan);
+    pool.wait_until([&] { return pool.worker_stats(0).used_bytes == 0; });
+}
+
+TEST(Waking, TheEndReachesWorkersThatSleep) {
+    TestPool pool({.workers = 3, .spin_ns = 0});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    wait_for_sleep(pool, 3);
+    const std::uint64_t start = clock_ns(CLOCK_MONOTONIC);
+    EXPECT_EQ(aiomq_pool_close(pool.get()), 0);
+    EXPECT_EQ(aiomq_pool_join(pool.get(), 20'000'000'000), 0);
+    EXPECT_LT(clock_ns(CLOCK_MONOTONIC) - start, 1'000'000'000U);
+}
