@@ -24,7 +24,9 @@ int Arena::start(std::uint64_t start_bytes, std::uint64_t committed_before,
               [](const BlockRange &a, const BlockRange &b) { return a.offset < b.offset; });
     for (const BlockRange &block : blocks) {
         const std::uint64_t bytes = rounded(block.bytes, kBlockAlign);
-        if (block.offset < free_from || block.offset + bytes > end_) return -EBADMSG;
+        if (block.offset < free_from || block.offset > end_ || block.offset % kBlockAlign != 0 ||
+            bytes == 0 || bytes < block.bytes || bytes > end_ - block.offset)
+            return -EBADMSG;
         put_extent(free_from, block.offset - free_from);
         blocks_.emplace(block.offset, bytes);
         used_ += bytes;

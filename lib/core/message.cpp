@@ -17,10 +17,13 @@ constexpr std::size_t kErrorStructWords = 1 + 2 + 4;
 
 std::size_t text_words(std::size_t characters) { return (characters + 1 + kWord - 1) / kWord; }
 
+/// True inside a UTF-8 sequence, not at its start.
+bool is_continuation(char byte) { return (static_cast<unsigned char>(byte) & 0xc0) == 0x80; }
+
 /// At most @limit bytes of @text, not ending inside a UTF-8 sequence.
 std::string_view cut(std::string_view text, std::size_t limit) {
     if (text.size() <= limit) return text;
-    while (limit > 0 && (static_cast<unsigned char>(text[limit]) & 0xc0) == 0x80) --limit;
+    while (limit > 0 && is_continuation(text[limit])) --limit;
     return text.substr(0, limit);
 }
 
@@ -36,8 +39,11 @@ ErrorText bounded(const ErrorText &error) {
     result.type = cut(error.type, kErrorTextBytes);
     result.message = cut(error.message, kErrorTextBytes);
     // The end of a traceback says most.
-    if (error.traceback.size() > kErrorTextBytes)
-        result.traceback = error.traceback.substr(error.traceback.size() - kErrorTextBytes);
+    if (error.traceback.size() > kErrorTextBytes) {
+        std::size_t from = error.traceback.size() - kErrorTextBytes;
+        while (from < error.traceback.size() && is_continuation(error.traceback[from])) ++from;
+        result.traceback = error.traceback.substr(from);
+    }
     if (error.pickled.size() > kErrorPickleBytes) result.pickled = {};
     return result;
 }

@@ -77,9 +77,7 @@ int Pool::open(std::string &ret_text) {
     take(sys::event_fd(), app_fd_);
     take(sys::event_fd(), supervisor_fd_);
     take(sys::open_pidfd(getpid()), own_pidfd_);
-    const int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    take(timer < 0 ? Result<UniqueFd>::failure(-errno) : Result<UniqueFd>(UniqueFd(timer)),
-         audit_fd_);
+    take(sys::timer_fd(), audit_fd_);
     seats_.resize(config_.workers);
     for (auto &seat : seats_) take(sys::event_fd(), seat.event_fd);
     if (error != 0) return error;

@@ -18,6 +18,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "arena.hpp"
@@ -234,6 +235,7 @@ class Pool {
     std::uint32_t in_use_ = 0;
     std::uint64_t next_serial_ = 1;
     Arena requests_;
+    std::unordered_set<std::uint64_t> handed_out_;  ///< from allocate(), not submitted yet
     std::unordered_map<std::string, std::uint32_t> functions_;
     std::uint32_t functions_committed_ = 0;
     std::deque<aiomq_completion> pending_;

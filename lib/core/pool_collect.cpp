@@ -23,6 +23,30 @@ void note_deliveries(TaskRecord &task) {
     if (task.delivered == nullptr) task.delivered = std::make_unique<std::vector<bool>>(task.items);
 }
 
+/// An error for whose text the worker's arena had no room.
+bool is_bare_error(const aiomq_item &item) {
+    return item.status == AIOMQ_ERROR && item.kind == AIOMQ_KIND_NONE;
+}
+
+/// An error envelope in private memory that @loan keeps.
+void give_error(aiomq_item &item, const ErrorText &error, Loan &loan) {
+    const ErrorText text = bounded(error);
+    const std::size_t bytes = error_bytes(text);
+    loan.copies.emplace_back(new std::uint64_t[bytes / 8 + 1]);
+    item.kind = AIOMQ_KIND_ERROR;
+    item.bytes = build_error(text, loan.copies.back().get(), bytes);
+    item.value.data = loan.copies.back().get();
+}
+
+void give_text(aiomq_item &item, Loan &loan) {
+    ErrorText error;
+    error.type = "aiomq.ResultTooLarge";
+    error.message =
+        "neither the result nor an error about it fits the worker's arena: make tasks smaller or "
+        "raise arena_max_bytes";
+    give_error(item, error, loan);
+}
+
 /// How many messages ahead the slots are fetched into the cache.
 constexpr std::uint64_t kPrefetch = 4;
 
@@ -166,6 +190,11 @@ bool Pool::locked_take_one(std::uint32_t slot, SlotWord word, aiomq_completion &
         locked_corrupt("the result in slot " + std::to_string(slot));
         return false;
     }
+    if (is_bare_error(item)) {
+        Loan *loan = nullptr;
+        ret.loan = locked_new_loan(loan);
+        give_text(item, *loan);
+    }
     tasks_[slot].left = 0;
     ret.item_count = 1;
     ret.items_left = 0;
@@ -248,9 +277,11 @@ bool Pool::locked_take_many(std::uint32_t slot, std::uint32_t worker, Claimer cl
         sound = locked_read_outcome(worker, outcome, item);
         if (!sound) break;
         item.index = index;
+        const bool bare = is_bare_error(item);
+        if (bare) give_text(item, *loan);
         if (!finished) {
             (*task.delivered)[index] = true;
-            if (is_data(item.kind)) {
+            if (is_data(item.kind) && !bare) {
                 loan->copies.emplace_back(new std::uint64_t[item.bytes / 8 + 1]);
                 std::memcpy(loan->copies.back().get(), item.value.data, item.bytes);
                 item.value.data = loan->copies.back().get();
@@ -313,14 +344,7 @@ void Pool::locked_deliver_same(std::uint32_t slot, std::uint32_t first, std::uin
     const std::uint64_t loan_id = locked_new_loan(loan);
     aiomq_item item{};
     item.status = static_cast<std::uint16_t>(outcome);
-    if (error != nullptr) {
-        const ErrorText text = bounded(*error);
-        const std::size_t bytes = error_bytes(text);
-        loan->copies.emplace_back(new std::uint64_t[bytes / 8 + 1]);
-        item.kind = AIOMQ_KIND_ERROR;
-        item.bytes = build_error(text, loan->copies.back().get(), bytes);
-        item.value.data = loan->copies.back().get();
-    }
+    if (error != nullptr) give_error(item, *error, *loan);
     for (std::uint32_t index = first; index < end && index < task.items; ++index) {
         if (is_delivered(task, index)) continue;
         item.index = index;

@@ -57,13 +57,16 @@ int Pool::allocate(std::uint64_t bytes, void **ret_payload) {
         if (block.error() == -ENOMEM) want_room_ = true;
         return block.error();
     }
+    handed_out_.insert(*block);
     *ret_payload = segment_->at<void>(*block);
     return 0;
 }
 
 int Pool::free_payload(void *payload) {
     const Lock lock(*this);
-    if (!requests_.release(segment_->offset_of(payload))) return -EINVAL;
+    const std::uint64_t block = segment_->offset_of(payload);
+    if (handed_out_.erase(block) == 0) return -EINVAL;
+    requests_.release(block);
     locked_room();
     return 0;
 }
@@ -78,7 +81,7 @@ void Pool::locked_room() {
 
 int Pool::check_task(const aiomq_task &task) const {
     const bool data = task.kind >= AIOMQ_KIND_BYTES;
-    if (task.struct_bytes < sizeof(aiomq_task) || task.kind > AIOMQ_KIND_ERROR ||
+    if (task.struct_bytes != sizeof(aiomq_task) || task.kind > AIOMQ_KIND_ERROR ||
         (task.flags & ~(AIOMQ_TASK_ADOPT | AIOMQ_TASK_PROGRESS)) != 0 || task.reserved != 0 ||
         task.items == 0 || task.items > kMaxItems || task.queue >= rings_.size() ||
         task.function >= segment_->header().functions.load_relaxed() ||
@@ -89,6 +92,10 @@ int Pool::check_task(const aiomq_task &task) const {
 
 int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint64_t *ret_id) {
     if (const int error = check_task(task); error != 0) return error;
+    // Its outcomes must fit a worker's arena, or no worker could ever start it.
+    if (task.items > 1 &&
+        sizeof(OutcomeBlock) + task.items * sizeof(ItemOutcome) > segment_->layout().arena_bytes)
+        return -EMSGSIZE;
     if (free_slots_.empty()) {
         want_room_ = true;
         return -EAGAIN;
@@ -104,8 +111,10 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
     std::uint64_t block = 0;
     if ((task.flags & AIOMQ_TASK_ADOPT) != 0) {
         block = task.payload == nullptr ? 0 : segment_->offset_of(task.payload);
-        if (requests_.block_bytes(block) < task.payload_bytes || task.payload_bytes == 0)
+        if (handed_out_.count(block) == 0 || requests_.block_bytes(block) < task.payload_bytes ||
+            task.payload_bytes == 0)
             return -EINVAL;
+        handed_out_.erase(block);
     } else if (task.payload_bytes > kInlinePayloadBytes) {
         auto memory = requests_.allocate(task.payload_bytes);
         if (!memory) {

@@ -11,6 +11,8 @@ namespace {
 /// Busy time between two looks at the user's events.
 constexpr std::uint64_t kSliceNs = 2000000;
 constexpr unsigned kTasksPerClock = 64;
+/// How long a worker without room for outcomes waits, unless a release comes first.
+constexpr suseconds_t kRetryMicroseconds = 100000;
 
 struct BaseDeleter {
     void operator()(event_base *base) const { event_base_free(base); }
@@ -56,6 +58,9 @@ int RunLoop::run() {
             blocked_ = false;  // what is there may be a release
             continue;
         }
+        // Memory that the system refused is asked for again; nobody could tell that it is back.
+        const timeval again{0, kRetryMicroseconds};
+        if (blocked_) event_base_loopexit(base, &again);
         event_base_loop(base, EVLOOP_ONCE);
         worker_.wake(std::exchange(readable_, false));
         blocked_ = false;

@@ -15,7 +15,10 @@
 namespace aiomq {
 namespace {
 
-constexpr std::size_t kStderrTailBytes = 4096;
+/// What is quoted of a worker's stderr: the end of the text must fit a usual buffer.
+constexpr std::size_t kStderrTailBytes = 2048;
+/// epoll, timerfd, the pair for signals, and some to spare.
+constexpr int kLibeventFds = 6;
 constexpr int kFirstBackoffMs = 20;
 constexpr std::uint32_t kBackoffDoublings = 8;
 
@@ -40,6 +43,8 @@ Supervisor::~Supervisor() {
 }
 
 int Supervisor::start() {
+    // libevent ends the process when it can't make its own descriptors, so look before.
+    if (const int error = sys::check_spare_fds(pool_.fd(), kLibeventFds); error != 0) return error;
     event_config *config = event_config_new();
     if (config == nullptr) return -ENOMEM;
     event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
@@ -360,11 +365,9 @@ int Supervisor::inherit(Child &child, UniqueFd &ret_stderr_write,
         ret_inherited.push_back({source->get(), target});
         ret_sources.push_back(std::move(*source));
     };
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
-    child.stderr_pipe.reset(ends[0]);
-    ret_stderr_write.reset(ends[1]);
-    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    if (const int broken = sys::make_pipe(child.stderr_pipe, ret_stderr_write); broken != 0)
+        return broken;
+    fcntl(child.stderr_pipe.get(), F_SETFL, O_NONBLOCK);
     auto null = sys::open_null();
     if (!null) return null.error();
     pass(null->get(), STDIN_FILENO);

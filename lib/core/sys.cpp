@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -53,7 +54,13 @@ auto restarting(Call call) {
 
 Result<UniqueFd> checked_fd(long fd) {
     if (fd < 0) return Result<UniqueFd>::failure(-errno);
-    return UniqueFd(static_cast<int>(fd));
+    UniqueFd result(static_cast<int>(fd));
+    if (fd > STDERR_FILENO) return result;
+    // In a program that closed its streams: what it prints must not land in our memory.
+    const int moved = fcntl(result.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (moved < 0) return Result<UniqueFd>::failure(-errno);
+    result.reset(moved);
+    return result;
 }
 
 std::string first_line(const std::string &path) {
@@ -205,6 +212,22 @@ bool event_consume(int fd) {
     return restarting([&] { return read(fd, &count, sizeof count); }) == sizeof count;
 }
 
+Result<UniqueFd> timer_fd() {
+    return checked_fd(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+}
+
+int make_pipe(UniqueFd &ret_read, UniqueFd &ret_write) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
+    auto read_end = checked_fd(ends[0]);
+    auto write_end = checked_fd(ends[1]);
+    if (!read_end) return read_end.error();
+    if (!write_end) return write_end.error();
+    ret_read = std::move(*read_end);
+    ret_write = std::move(*write_end);
+    return 0;
+}
+
 Result<UniqueFd> open_pidfd(pid_t pid) { return checked_fd(syscall(SYS_pidfd_open, pid, 0)); }
 
 int signal_process(int pidfd, int signal) {
@@ -220,7 +243,20 @@ int poll_readable(int fd, std::uint64_t timeout_ns) {
 }
 
 Result<UniqueFd> duplicate(int fd, int lowest) {
-    return checked_fd(fcntl(fd, F_DUPFD_CLOEXEC, lowest));
+    auto copy = checked_fd(fcntl(fd, F_DUPFD_CLOEXEC, lowest));
+    // The kernel's word for "above the limit of open files".
+    if (!copy && copy.error() == -EINVAL && is_open(fd)) return Result<UniqueFd>::failure(-EMFILE);
+    return copy;
+}
+
+int check_spare_fds(int fd, int count) {
+    std::vector<UniqueFd> spare;
+    for (int i = 0; i < count; ++i) {
+        auto copy = duplicate(fd, 0);
+        if (!copy) return copy.error();
+        spare.push_back(std::move(*copy));
+    }
+    return 0;
 }
 
 int set_cloexec(int fd, bool on) {
@@ -250,6 +286,11 @@ Result<pid_t> spawn(const std::vector<std::string> &argv,
     int error = 0;
     for (const auto &fd : inherited)
         if (error == 0) error = posix_spawn_file_actions_adddup2(&actions, fd.source, fd.target);
+    // What the program itself has open below @close_from is not for the child either.
+    for (int fd = 0; fd < close_from; ++fd)
+        if (error == 0 && std::none_of(inherited.begin(), inherited.end(),
+                                       [fd](const auto &entry) { return entry.target == fd; }))
+            error = posix_spawn_file_actions_addclose(&actions, fd);
     if (error == 0) error = posix_spawn_file_actions_addclosefrom_np(&actions, close_from);
     sigset_t none;
     sigset_t all;

@@ -86,6 +86,9 @@ int event_signal(int fd);
 /// Makes an eventfd unreadable again. True if it was readable.
 bool event_consume(int fd);
 
+Result<UniqueFd> timer_fd();
+int make_pipe(UniqueFd &ret_read, UniqueFd &ret_write);
+
 Result<UniqueFd> open_pidfd(pid_t pid);
 /// Sends @signal through a pidfd, which can't hit a recycled pid.
 int signal_process(int pidfd, int signal);
@@ -94,6 +97,8 @@ int poll_readable(int fd, std::uint64_t timeout_ns);
 /// Duplicate at or above @lowest, close-on-exec.
 Result<UniqueFd> duplicate(int fd, int lowest);
 int set_cloexec(int fd, bool on);
+/// 0 if @count more descriptors can be opened now, else -EMFILE or -ENFILE; @fd: any open one.
+int check_spare_fds(int fd, int count);
 /// True for an open descriptor.
 bool is_open(int fd);
 Result<UniqueFd> open_null();

@@ -84,7 +84,7 @@ class SpinBudget {
         do {
             for (int look = 0; look < kLooksPerClock; ++look) {
                 if (ready()) {
-                    budget_ns_ = budget_ns_ * 2 < cap_ns_ ? budget_ns_ * 2 : cap_ns_;
+                    budget_ns_ = budget_ns_ > cap_ns_ / 2 ? cap_ns_ : budget_ns_ * 2;
                     return true;
                 }
                 cpu_relax();

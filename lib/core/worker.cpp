@@ -232,7 +232,7 @@ Worker::Job &Worker::begin_job(std::uint32_t slot, SlotWord word) {
     job.in_use = true;
     job.many = request.items != 1;
     job.started = job.finished = 0;
-    job.block = job.data = job.data_used = 0;
+    job.block = job.data = job.data_used = job.data_bytes = job.held = 0;
     aiomq_job &view = job.view;
     view.task_id = request.task_id;
     view.job = job.handle;
@@ -249,16 +249,21 @@ Worker::Job &Worker::begin_job(std::uint32_t slot, SlotWord word) {
     return job;
 }
 
+/// Nothing of it has started and nothing will: it needs no outcome block to end.
+bool Worker::all_withdrawn(const Job &job) {
+    const ItemRange range = ItemRange::unpack(segment_->slot(job.slot).range.load_acquire());
+    return job.started == 0 && range.next >= range.end;
+}
+
 /// A task of many items needs its outcome block, zeroed and named in the slot, before any item starts.
 bool Worker::room_in(Job &job) {
     if (!job.many || job.block != 0) return true;
     const Request &request = segment_->request(job.slot);
     const std::uint32_t count = request.items - request.item_base;
     const std::uint64_t bytes = sizeof(OutcomeBlock) + std::uint64_t{count} * sizeof(ItemOutcome);
-    take_inbox();
-    auto block = arena_.allocate(bytes);
+    // Submit has checked that it fits an arena; what fills this one goes back, or its jobs end.
+    auto block = take_block(job, bytes);
     if (!block) return false;
-    count_memory();
     auto *outcomes = segment_->at<OutcomeBlock>(*block);
     std::memset(static_cast<void *>(outcomes), 0, bytes);
     outcomes->first_item = request.item_base;
@@ -276,7 +281,7 @@ int Worker::start(std::uint32_t handle, std::uint32_t &ret_item) {
         if (job->started != 0) return -ENODATA;
         ret_item = 0;
         start_only_item(segment_->slot(job->slot));
-    } else if (!room_in(*job)) {
+    } else if (!all_withdrawn(*job) && !room_in(*job)) {
         return -ENOMEM;
     } else if (!start_item(segment_->slot(job->slot), ret_item)) {
         if (job->finished == job->started) finish_job(*job);
@@ -298,37 +303,53 @@ int Worker::allocate(std::uint32_t handle, std::uint64_t bytes, void **ret_data)
     return 0;
 }
 
+/// A block for a job that runs. -ENOMEM: wait, readers hold blocks that they will give back. -EMSGSIZE:
+/// never, since the arena holds nothing but what jobs have made that have not ended.
+Result<std::uint64_t> Worker::take_block(Job &job, std::uint64_t bytes) {
+    take_inbox();
+    auto block = arena_.allocate(bytes);
+    if (!block)
+        return Result<std::uint64_t>::failure(
+            block.error() == -ENOMEM && arena_.used_bytes() == held_ ? -EMSGSIZE : block.error());
+    const std::uint64_t size = arena_.block_bytes(*block);
+    job.held += size;
+    held_ += size;
+    count_memory();
+    return block;
+}
+
 /// Finds room for a result: a block of its own, or the next bytes of the job's current data block.
 /// Every data block is linked to the outcome block at once, so that none is lost when we die.
 int Worker::place(Job &job, std::uint64_t bytes, std::uint64_t &ret_offset) {
-    take_inbox();
     if (!job.many) {
-        auto block = arena_.allocate(bytes);
+        auto block = take_block(job, bytes);
         if (!block) return block.error();
         job.unnamed.push_back(*block);
         ret_offset = *block;
-        count_memory();
         return 0;
     }
     if (job.block == 0) return -EINVAL;  // nothing of it has started
     if (bytes > UINT32_MAX) return -EMSGSIZE;
     const std::uint64_t needed = (bytes + 7) / 8 * 8;
-    if (job.data == 0 || needed > kDataBlockBytes - job.data_used) {
-        const bool own = needed > kLargeBytes;
-        const std::uint64_t size = own ? sizeof(DataBlock) + needed : kDataBlockBytes;
-        auto block = arena_.allocate(size);
+    if (job.data == 0 || needed > job.data_bytes - job.data_used) {
+        std::uint64_t size = needed > kLargeBytes ? sizeof(DataBlock) + needed : kDataBlockBytes;
+        auto block = take_block(job, size);
+        if (!block && size == kDataBlockBytes) {  // then without room for more
+            size = sizeof(DataBlock) + needed;
+            block = take_block(job, size);
+        }
         if (!block) return block.error();
-        count_memory();
         auto *outcomes = segment_->at<OutcomeBlock>(job.block);
         auto *data = segment_->at<DataBlock>(*block);
         data->next_offset = outcomes->data_offset.load_relaxed();
         data->bytes = size;
         outcomes->data_offset.store_release(*block);
-        if (own) {
+        if (size != kDataBlockBytes) {
             ret_offset = *block + sizeof(DataBlock);
             return 0;
         }
         job.data = *block;
+        job.data_bytes = size;
         job.data_used = sizeof(DataBlock);
     }
     ret_offset = job.data + job.data_used;
@@ -425,11 +446,15 @@ int Worker::fail(std::uint32_t handle, std::uint32_t item, const ErrorText &erro
     void *memory = nullptr;
     std::size_t bytes = error_bytes(text);
     int result = allocate(handle, bytes, &memory);
-    if (result == -EMSGSIZE) {  // an arena of some pages: at least the first line
+    if (result == -EMSGSIZE) {  // at least the first line
         text.traceback = text.pickled = {};
         text.message = text.message.substr(0, 256);
         bytes = error_bytes(text);
         result = allocate(handle, bytes, &memory);
+    }
+    if (result == -EMSGSIZE) {  // at least the fact: the dispatcher puts it into words
+        outcome.kind = AIOMQ_KIND_NONE;
+        return complete(handle, outcome);
     }
     if (result != 0) return result;
     outcome.bytes = build_error(text, memory, bytes);
@@ -451,6 +476,7 @@ void Worker::end_job(Job &job) {
     for (const std::uint64_t offset : job.unnamed)
         if (offset != job.block) arena_.release(offset);
     job.unnamed.clear();
+    held_ -= job.held;
     job.unreported = false;
     job.in_use = false;
     free_jobs_.push_back(job.handle & kJobIndexMask);

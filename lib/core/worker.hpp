@@ -84,9 +84,11 @@ class Worker {
         bool unreported = false;  ///< finished items that no hint has told of
         std::uint32_t started = 0;
         std::uint32_t finished = 0;
-        std::uint64_t block = 0;             ///< OutcomeBlock, or the result block of one item
-        std::uint64_t data = 0;              ///< current DataBlock of many
-        std::uint64_t data_used = 0;         ///< bytes of it
+        std::uint64_t block = 0;      ///< OutcomeBlock, or the result block of one item
+        std::uint64_t data = 0;       ///< current DataBlock of many
+        std::uint64_t data_used = 0;  ///< bytes of it
+        std::uint64_t data_bytes = 0;
+        std::uint64_t held = 0;              ///< bytes of all its blocks
         std::vector<std::uint64_t> unnamed;  ///< allocated, not named by an outcome yet
         aiomq_job view{};
     };
@@ -96,7 +98,9 @@ class Worker {
     int open_memory(std::string &ret_text);
     Job *find(std::uint32_t handle);
     Job &begin_job(std::uint32_t slot, SlotWord word);
+    bool all_withdrawn(const Job &job);
     bool room_in(Job &job);
+    Result<std::uint64_t> take_block(Job &job, std::uint64_t bytes);
     int publish_one(Job &job, const aiomq_item &item);
     int publish_of_many(Job &job, const aiomq_item &item);
     int place(Job &job, std::uint64_t bytes, std::uint64_t &ret_offset);
@@ -133,6 +137,7 @@ class Worker {
     std::vector<std::uint32_t> unreported_;
     SpinBudget spin_{0, 0, 0};
     std::uint32_t running_ = 0;
+    std::uint64_t held_ = 0;  ///< bytes of the arena that jobs hold which have not ended
     bool is_ready_ = false;
     bool untold_ = false;  ///< completions that the dispatcher may sleep through
 };

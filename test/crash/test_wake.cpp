@@ -1,6 +1,7 @@
 // Sleeping and waking between real processes: idle costs nothing, work wakes at once, and a wake-up that
 // somebody swallowed is repaired. Bounds are on time, because the audit would hide a lost wake-up.
 #include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -8,6 +9,7 @@
 #include <algorithm>
 
 #include "../support/pool_fixture.hpp"
+#include "../unit/seeded.hpp"
 
 using aiomq_test::PoolOptions;
 using aiomq_test::TestPool;
@@ -88,6 +90,19 @@ std::uint64_t median_latency(TestPool &pool, std::uint32_t workers, int count) {
     return times[times.size() / 2];
 }
 
+/// About @cycles long: finer than the way from looking to sleeping.
+void pause(std::uint64_t cycles) {
+    for (; cycles > 0; --cycles) asm volatile("");
+}
+
+aiomq_task nothing_task(TestPool &pool) {
+    aiomq_task task{};
+    task.struct_bytes = sizeof task;
+    task.items = 1;
+    EXPECT_EQ(aiomq_pool_function(pool.get(), "nothing", &task.function), 0);
+    return task;
+}
+
 class Wake : public testing::TestWithParam<std::uint64_t> {};
 INSTANTIATE_TEST_SUITE_P(Spin, Wake, testing::Values(std::uint64_t{0}, AIOMQ_SPIN_AUTO),
                          [](const auto &spin) { return spin.param == 0 ? "None" : "Auto"; });
@@ -129,12 +144,7 @@ TEST_P(Wake, ABurstWakesTheSleepersAtOnce) {
     constexpr std::uint32_t kTasks = 12;
     TestPool pool({.workers = kWorkers, .spin_ns = GetParam()});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
-    std::vector<aiomq_task> tasks(kTasks);
-    for (auto &task : tasks) {
-        task.struct_bytes = sizeof task;
-        task.items = 1;
-        ASSERT_EQ(aiomq_pool_function(pool.get(), "nothing", &task.function), 0);
-    }
+    const std::vector<aiomq_task> tasks(kTasks, nothing_task(pool));
     std::vector<std::uint64_t> times;
     for (int round = 0; round < 50; ++round) {
         wait_for_sleep(pool, kWorkers);
@@ -146,6 +156,42 @@ TEST_P(Wake, ABurstWakesTheSleepersAtOnce) {
     }
     std::sort(times.begin(), times.end());
     EXPECT_LT(times[times.size() / 2], kAuditDelayNs / 2);
+}
+
+// One task at a time, because the next one would cover up for a wake-up that was lost. The moments vary,
+// so that the task or its completion meets each point of the other side's falling asleep.
+TEST(Waking, ATaskIsNotMissedByAWorkerThatFallsAsleep) {
+    TestPool pool({.spin_ns = 0});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    const aiomq_task task = nothing_task(pool);
+    aiomq_test::Random random;
+    const std::uint64_t count = aiomq_test::rounds(30000, 3000000);
+    for (std::uint64_t i = 0; i < count; ++i) {
+        pause(random.below(30000));
+        ASSERT_EQ(aiomq_pool_submit(pool.get(), &task, nullptr), 0);
+        aiomq_completion completion;
+        const std::uint64_t end = clock_ns(CLOCK_MONOTONIC) + 5'000'000'000;
+        while (aiomq_pool_collect(pool.get(), &completion, 1) == 0)
+            ASSERT_LT(clock_ns(CLOCK_MONOTONIC), end) << "task " << i << " lies there unseen";
+    }
+}
+
+TEST(Waking, ACompletionIsNotMissedByAnApplicationThatFallsAsleep) {
+    TestPool pool({.spin_ns = 50'000'000});  // a worker that answers at once
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    const aiomq_task task = nothing_task(pool);
+    aiomq_test::Random random;
+    const std::uint64_t count = aiomq_test::rounds(30000, 3000000);
+    for (std::uint64_t i = 0; i < count; ++i) {
+        ASSERT_EQ(aiomq_pool_submit(pool.get(), &task, nullptr), 0);
+        pause(random.below(2000));
+        aiomq_completion completion;
+        while (aiomq_pool_collect(pool.get(), &completion, 1) == 0) {
+            if (aiomq_pool_dispatch(pool.get()) != 0) continue;
+            pollfd entry{aiomq_pool_fd(pool.get()), POLLIN, 0};
+            ASSERT_EQ(poll(&entry, 1, 5000), 1) << "completion " << i << " lies there unseen";
+        }
+    }
 }
 
 TEST(Waking, OneTaskWakesOneWorker) {
@@ -219,6 +265,38 @@ TEST(Waking, AWakeUpThatDiedWithItsWorkerIsRepaired) {
             return stats.pid != first && stats.state == AIOMQ_WORKER_RUNNING;
         });
     }
+}
+
+// Neither the audit (long over) nor a successor (none can start) covers up for recovery here.
+TEST(Waking, WhatTheDeadHadNotStartedWakesASleeper) {
+    char refuse[] = "/tmp/aiomq-test-XXXXXX";
+    char gate[] = "/tmp/aiomq-test-XXXXXX";
+    for (char *path : {refuse, gate}) {
+        close(mkstemp(path));
+        unlink(path);
+    }
+    TestPool pool(
+        {.workers = 2, .spin_ns = 0, .environment = {std::string("AIOMQ_TEST_REFUSE=") + refuse}});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    wait_for_sleep(pool, 2);
+    close(open(refuse, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    const std::uint64_t audits = pool.pool_stats().audits;
+    const auto chunk = pool.submit("wait_for_file", gate, 2);
+    pool.wait_until([&] { return pool.pool_stats().audits > audits; });
+    std::uint32_t busy = 0;
+    pool.wait_until([&] {
+        busy = pool.worker_stats(0).running == 1 ? 0 : 1;
+        return pool.worker_stats(busy).running == 1 && pool.worker_stats(1 - busy).sleeping == 1;
+    });
+    stop(pool.worker_stats(busy).pid);
+    close(open(gate, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    kill(pool.worker_stats(busy).pid, SIGKILL);
+    while (pool.outcomes().size() < 2)
+        if (!pool.collect_some(5'000'000'000)) break;
+    unlink(refuse);
+    unlink(gate);
+    EXPECT_EQ(pool.outcome(chunk, 1).status, AIOMQ_OK);
+    EXPECT_EQ(pool.outcome(chunk, 1).worker, 1 - busy);
 }
 
 TEST(Waking, AReleaseReachesAWorkerThatSleeps) {

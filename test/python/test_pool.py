@@ -365,6 +365,9 @@ async def test_an_error_inside_the_dispatcher_ends_all_calls(
             assert isinstance(caught.value.__cause__, OSError)
             with pytest.raises(RuntimeError, match="pool was terminated"):
                 await waiting
+        for again in (lambda: pool.submit(calls.add, 1), lambda: pool.map(calls.add, [1])):
+            with pytest.raises(RuntimeError, match="pool was terminated"):
+                again()
 
 
 def test_importing_aiomq_loads_nothing_heavy() -> None:

@@ -136,20 +136,40 @@ TEST(Error, IsCutToWhatAnEnvelopeHolds) {
     EXPECT_EQ(back.message, cut.message);
 }
 
-TEST(Error, IsNotCutInsideACharacter) {
+namespace {
+
+/// Calls @check with a text too long by a character of two, three or four bytes at each shift.
+template <typename Check>
+void for_each_long_text(Check check) {
     for (const std::string_view character : {"é", "…", "🦀"})
         for (std::size_t shift = 0; shift < 4; ++shift) {
-            const std::string text =
-                std::string(shift, 'x') + repeated(character, aiomq::kErrorTextBytes) + "end";
-            ErrorText error;
-            error.type = error.message = error.traceback = text;
-            const ErrorText cut = aiomq::bounded(error);
-            EXPECT_TRUE(is_utf8(cut.type)) << character << shift;
-            EXPECT_TRUE(is_utf8(cut.message)) << character << shift;
-            EXPECT_TRUE(is_utf8(cut.traceback)) << character << shift;
-            EXPECT_GT(cut.message.size(), aiomq::kErrorTextBytes - 4);
-            EXPECT_GT(cut.traceback.size(), aiomq::kErrorTextBytes - 4);
+            SCOPED_TRACE(testing::Message() << character << " shifted by " << shift);
+            check(std::string(shift, 'x') + repeated(character, aiomq::kErrorTextBytes) + "end");
         }
+}
+
+}  // namespace
+
+TEST(Error, EndsBeforeACharacterThatDoesNotFit) {
+    for_each_long_text([](const std::string &text) {
+        ErrorText error;
+        error.type = error.message = text;
+        const ErrorText cut = aiomq::bounded(error);
+        EXPECT_TRUE(is_utf8(cut.type));
+        EXPECT_TRUE(is_utf8(cut.message));
+        EXPECT_GT(cut.message.size(), aiomq::kErrorTextBytes - 4);
+    });
+}
+
+TEST(Error, KeepsTheEndOfATracebackFromAWholeCharacterOn) {
+    for_each_long_text([](const std::string &text) {
+        ErrorText error;
+        error.traceback = text;
+        const ErrorText cut = aiomq::bounded(error);
+        EXPECT_TRUE(is_utf8(cut.traceback));
+        EXPECT_TRUE(cut.traceback.ends_with("end"));
+        EXPECT_GT(cut.traceback.size(), aiomq::kErrorTextBytes - 4);
+    });
 }
 
 TEST(Error, IsCutInBoundedTimeWhenItIsNoText) {
@@ -181,12 +201,15 @@ TEST(Error, NeedsABufferOfItsLengthAtAnyAlignment) {
 }
 
 TEST(Error, OfALengthThatNoMessageHasIsDamaged) {
-    const auto words = built(sample());
-    std::vector<char> buffer(words.size() * 8 + 64);
+    auto words = built(sample());
+    const std::size_t bytes = words.size() * 8;
+    words.push_back(0);  // so that what is too long is memory all the same
+    std::vector<char> buffer(bytes + 64);
     ErrorText back;
-    for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, words.size() * 8 - 1})
-        EXPECT_EQ(aiomq::read_error(words.data(), bytes, buffer.data(), buffer.size(), back),
-                  -EBADMSG);
+    for (const std::size_t wrong : {std::size_t{0}, std::size_t{1}, bytes - 1, bytes + 1})
+        EXPECT_EQ(aiomq::read_error(words.data(), wrong, buffer.data(), buffer.size(), back),
+                  -EBADMSG)
+            << wrong;
 }
 
 TEST(Error, ThatEndsEarlyIsDamaged) {

@@ -285,6 +285,11 @@ class Dispatcher:
 
     # --- life -------------------------------------------------------------------------------------
 
+    @property
+    def freed(self) -> bool:
+        """Whether the pool is gone for good."""
+        return not self._address
+
     def state(self) -> tuple[int, str]:
         """Enum aiomq_pool_state, and why the pool is broken, if it is."""
         if not self._address:

@@ -36,6 +36,8 @@ def raise_for(outcome: int, dispatcher: Dispatcher) -> NoReturn:
     """Raise what a negative errno from a pool call means to the caller."""
     number = -outcome
     text = _abi.lib.aiomq_strerror(outcome).decode()
+    if dispatcher.freed:
+        raise dispatcher.end_error()
     if number == errno.EPIPE:
         from aiomq._errors import PoolBroken
 
