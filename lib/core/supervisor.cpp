@@ -45,6 +45,7 @@ Supervisor::~Supervisor() {
 int Supervisor::start() {
     // libevent ends the process when it can't make its own descriptors, so look before.
     if (const int error = sys::check_spare_fds(pool_.fd(), kLibeventFds); error != 0) return error;
+    const auto streams = sys::occupy_closed_streams();
     event_config *config = event_config_new();
     if (config == nullptr) return -ENOMEM;
     event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);

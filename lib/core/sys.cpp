@@ -267,6 +267,15 @@ int set_cloexec(int fd, bool on) {
 
 bool is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 
+std::vector<UniqueFd> occupy_closed_streams() {
+    std::vector<UniqueFd> held;
+    for (;;) {
+        UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+        if (!null || null.get() > STDERR_FILENO) return held;
+        held.push_back(std::move(null));
+    }
+}
+
 Result<UniqueFd> open_null() { return checked_fd(open("/dev/null", O_RDWR | O_CLOEXEC)); }
 
 Result<pid_t> spawn(const std::vector<std::string> &argv,

@@ -102,6 +102,9 @@ int check_spare_fds(int fd, int count);
 /// True for an open descriptor.
 bool is_open(int fd);
 Result<UniqueFd> open_null();
+/// Occupies the numbers 0 to 2 that are closed, for as long as the result lives: while a library makes
+/// descriptors of its own, which must not become the program's streams.
+std::vector<UniqueFd> occupy_closed_streams();
 
 /// What a new process inherits: @source appears there as @target.
 struct InheritedFd {
