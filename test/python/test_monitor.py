@@ -219,6 +219,8 @@ def test_interrupting_it_ends_it_quietly(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell starts its background jobs with SIGINT ignored, and the test may be in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert started.stdout
     started.stdout.readline()  # the first alarm: it is in the middle of things
