@@ -126,14 +126,18 @@ enum aiomq_event_kind {
     AIOMQ_EVENT_KILLED = 5,  /**< the supervisor killed a worker */
     AIOMQ_EVENT_BROKEN = 6,  /**< the pool gave up: workers can't start */
     AIOMQ_EVENT_CORRUPT = 7, /**< shared memory was damaged */
-    AIOMQ_EVENT_CLOSED = 8   /**< the pool was closed */
+    AIOMQ_EVENT_CLOSED = 8,  /**< the pool was closed */
+    AIOMQ_EVENT_RETIRED = 9, /**< a worker left to be replaced by a fresh one */
+    AIOMQ_EVENT_BLOCKED =
+        10, /**< a worker's loop has not turned for longer than blocked_after_ns */
+    AIOMQ_EVENT_POISONED = 11 /**< a task reached poison_limit and is not run again */
 };
 
 typedef struct aiomq_event {
     uint64_t sequence; /**< 1, 2, 3, … */
     uint64_t time_ns;  /**< CLOCK_REALTIME */
     uint32_t kind;     /**< enum aiomq_event_kind */
-    uint32_t worker;   /**< index, or UINT32_MAX */
+    uint32_t worker;   /**< index, or AIOMQ_NO_WORKER */
     int32_t pid;       /**< of the worker, or 0 */
     int32_t status;    /**< exit status, or minus the signal */
     char text[224];    /**< one line, NUL-terminated */
@@ -142,16 +146,41 @@ typedef struct aiomq_event {
 /** Called inside aiomq_pool_dispatch(), on the caller's thread, without any lock held. */
 typedef void (*aiomq_log_function)(void *user, const aiomq_event *event);
 
-#define AIOMQ_SPIN_AUTO \
-    UINT64_MAX                 /**< spin only as long as it pays, not at all without spare CPUs */
-#define AIOMQ_EXTRA_FD_BASE 16 /**< number of the first of extra_fds in a worker */
+#define AIOMQ_SPIN_AUTO UINT64_MAX  /**< spin as long as it pays; without a spare CPU, yield */
+#define AIOMQ_EXTRA_FD_BASE 16      /**< number of the first of extra_fds in a worker */
 #define AIOMQ_CAPACITY_MAX 1048576u /**< slots in a pool at most */
 #define AIOMQ_WORKERS_MAX 1023u     /**< workers in a pool at most */
+#define AIOMQ_NO_WORKER UINT32_MAX  /**< where there is no worker to name */
 #define AIOMQ_ITEMS_MAX 65536u      /**< items in a task at most */
+#define AIOMQ_QUEUES_MAX 16u        /**< queues in a pool at most */
 
 enum aiomq_pool_flags {
     AIOMQ_POOL_NOWAIT = 1 /**< return before the workers are ready; see aiomq_pool_state() */
 };
+
+/**
+ * Workers of one kind. Zero it, set struct_bytes and what you need; copied by create.
+ *
+ * Workers are numbered through all groups, in the order of the groups. A group serves its queues
+ * strictly first to last: a later one waits while an earlier one has work. That is the whole priority
+ * rule, and a group that lists another's queue last is how work is stolen.
+ */
+typedef struct aiomq_group {
+    uint32_t struct_bytes;          /**< sizeof(aiomq_group); the stride in the array */
+    uint32_t workers;               /**< 1 or more; all groups together at most AIOMQ_WORKERS_MAX */
+    const char *name;               /**< shown by aiomq-stat; default: the program's name */
+    const char *const *argv;        /**< default: the pool's */
+    const char *const *environment; /**< default: the pool's */
+    const uint32_t *queues;         /**< numbers of the queues it serves; default: all, in order */
+    uint32_t queue_count;
+    uint32_t concurrency; /**< items that a worker runs at once; 0: the program's own choice */
+    uint64_t max_tasks;   /**< items after which a worker is replaced by a fresh one; 0: never */
+    uint64_t max_memory_bytes; /**< private memory, shared pages not counted, above which it is; it
+                                    finishes what runs first; 0: never */
+    int32_t stuck_signal;      /**< sent 100 ms before a stuck worker is killed, so that it can say
+                                    where it is stuck; 0: none */
+    uint32_t reserved;         /**< 0 */
+} aiomq_group;
 
 /** Fill with aiomq_pool_options_init(), then change what you need. Copied by create. */
 typedef struct aiomq_pool_options {
@@ -172,7 +201,18 @@ typedef struct aiomq_pool_options {
     uint64_t arena_start_bytes; /**< committed for each arena at the start; default 1 MiB */
     uint64_t arena_max_bytes;   /**< each arena grows up to this; default: a quarter of RAM */
     uint64_t spin_ns;           /**< look this long before sleeping; default AIOMQ_SPIN_AUTO */
-    aiomq_log_function log;     /**< receives events inside dispatch; default none */
+    const char *const *queues;  /**< names, the first is queue 0; default: one, "default" */
+    uint32_t queue_count;       /**< at most AIOMQ_QUEUES_MAX; default 0: as said */
+    uint32_t group_count; /**< default 0: one group of `workers` workers that serves all queues */
+    const aiomq_group *groups; /**< then `workers` does not count */
+    uint32_t poison_limit;     /**< a task that was running when so many workers died is not run
+                                     again, whatever its retries; default 3 */
+    uint32_t reserved;         /**< 0 */
+    uint64_t grace_ns;         /**< so long after its timeout an item may still run before its
+                                     worker is killed; default 2 s */
+    uint64_t blocked_after_ns; /**< a worker that runs items and whose loop does not turn for so
+                                     long raises AIOMQ_EVENT_BLOCKED; default 1 s; UINT64_MAX: never */
+    aiomq_log_function log;    /**< receives events inside dispatch; default none */
     void *log_user;
     char *error_text; /**< optional: create writes here what went wrong, in words */
     size_t error_text_bytes;
@@ -259,7 +299,7 @@ int aiomq_pool_dispatch(aiomq_pool *pool);
  * aiomq_pool_wait() - block until aiomq_pool_dispatch() would return something, or @timeout_ns.
  * @timeout_ns: UINT64_MAX waits for ever; 0 is the same as dispatch.
  *
- * Spins for the pool's spin budget first, then polls the fd. For programs without a loop.
+ * Spins or yields within the pool's spin budget first, then polls the fd. For programs without a loop.
  * Return: as aiomq_pool_dispatch(); 0: timed out; -EINTR: a signal came. Since: 0.1
  */
 int aiomq_pool_wait(aiomq_pool *pool, uint64_t timeout_ns);
@@ -274,9 +314,11 @@ int aiomq_pool_wait(aiomq_pool *pool, uint64_t timeout_ns);
 int aiomq_pool_function(aiomq_pool *pool, const char *name, uint32_t *ret_function);
 
 enum aiomq_task_flags {
-    AIOMQ_TASK_ADOPT = 1,   /**< `payload` came from aiomq_pool_alloc(): no copy; the pool owns it
+    AIOMQ_TASK_ADOPT = 1,    /**< `payload` came from aiomq_pool_alloc(): no copy; the pool owns it
                                  once submit has succeeded for this task */
-    AIOMQ_TASK_PROGRESS = 2 /**< deliver items as they finish, not only at the task's end */
+    AIOMQ_TASK_PROGRESS = 2, /**< deliver items as they finish, not only at the task's end */
+    AIOMQ_TASK_KEYED = 4 /**< run it on the worker that `key` belongs to: the same key goes to the
+                              same worker while that lives */
 };
 
 /** One task: a function and its payload, applied to `items` items. Zero it, set struct_bytes. */
@@ -287,11 +329,18 @@ typedef struct aiomq_task {
     uint16_t kind;         /**< enum aiomq_kind of the payload */
     uint16_t queue;        /**< 0, the default queue */
     uint32_t items;        /**< 1 … AIOMQ_ITEMS_MAX: how many calls the payload stands for */
-    uint32_t reserved;     /**< 0 */
+    uint32_t retries;      /**< how often an item may be run again after its worker died, at
+                              most 65,534; 0: never */
     uint64_t user;         /**< comes back in the completion */
     int64_t integer;       /**< the payload of kind BOOL or INT; the bits of kind FLOAT */
     const void *payload;   /**< of kind BYTES and above; NULL when payload_bytes is 0 */
     uint64_t payload_bytes;
+    uint64_t key; /**< with AIOMQ_TASK_KEYED */
+    uint64_t
+        start_within_ns; /**< an item that has not started so long after submit gets EXPIRED and
+                                   never runs; 0: no limit */
+    uint64_t timeout_ns; /**< so long after its own start an item is cancelled and gets TIMED_OUT;
+                                   if it does not end within grace_ns its worker is killed; 0: no limit */
 } aiomq_task;
 
 /**
@@ -302,7 +351,7 @@ typedef struct aiomq_task {
  * Every item gets exactly one outcome, also if its worker is killed.
  *
  * Return: 0, or -EINVAL    NULL, unknown flag or kind, wrong struct_bytes, items out of range,
- *                          unknown function or queue, a reserved field that is not 0
+ *                          unknown function or queue, more than 65,534 retries
  *               -EAGAIN    every slot is in use: collect, or wait for the fd, and try again
  *               -ENOMEM    the request arena is full: as -EAGAIN
  *               -EMSGSIZE  the payload can never fit arena_max_bytes
@@ -346,7 +395,7 @@ typedef struct aiomq_completion {
     uint32_t item_count;     /**< 1 or more */
     uint32_t items_left;     /**< items still to come; 0: this is the task's last completion */
     uint32_t attempt;        /**< 1 for the first run */
-    uint32_t worker;         /**< index of the worker that ran it, UINT32_MAX if none did */
+    uint32_t worker;         /**< index of the worker that ran it, or AIOMQ_NO_WORKER */
     uint64_t loan;           /**< not 0: aiomq_pool_release() is due */
     aiomq_item item;
     uint8_t bytes[40]; /**< a short result lives here */
@@ -381,9 +430,18 @@ int aiomq_pool_release(aiomq_pool *pool, uint64_t loan);
  */
 int aiomq_pool_cancel(aiomq_pool *pool, uint64_t task_id);
 
+enum aiomq_close_flags {
+    AIOMQ_CLOSE_DISCARD = 1 /**< what has not started gets AIOMQ_POOL_CLOSED instead of running */
+};
+
 /** aiomq_pool_close() - take no more tasks; those queued still run, then the workers leave.
+ *  @flags: enum aiomq_close_flags; a pool that is closed may still be told to discard.
  *  Return: 0, also when closed before; or -EINVAL, -ECHILD. Since: 0.1 */
-int aiomq_pool_close(aiomq_pool *pool);
+int aiomq_pool_close(aiomq_pool *pool, uint32_t flags);
+
+/** aiomq_pool_queue() - number of the queue called @name.
+ *  Return: 0, or -ENOENT (no such queue), -EINVAL, -ECHILD. Since: 0.1 */
+int aiomq_pool_queue(aiomq_pool *pool, const char *name, uint32_t *ret_queue);
 
 /**
  * aiomq_pool_terminate() - close, and end now: kill the workers; what has not finished gets
@@ -471,6 +529,8 @@ typedef struct aiomq_job {
     int64_t integer;     /**< scalar payload */
     const void *payload; /**< shared, read-only; valid until the last item is completed */
     uint64_t payload_bytes;
+    uint64_t
+        timeout_ns; /**< after so long from its start an item is to be cancelled; 0: no limit */
 } aiomq_job;
 
 /**
@@ -478,7 +538,8 @@ typedef struct aiomq_job {
  * @count: take at most this many; claim only what you start now: a claimed task is seen by nobody else.
  *
  * Return: how many were taken, 0: none there; or -EPROTO  not ready yet
- *               -ESHUTDOWN  the pool is closed and drained: leave
+ *               -ESHUTDOWN  the pool is closed and drained, or this worker retires: leave, with
+ *                           status 0, when nothing runs
  *               -EBADMSG    shared memory is damaged: leave
  *               -EINVAL, -ECHILD
  * Since: 0.1
@@ -489,10 +550,12 @@ int64_t aiomq_worker_claim(aiomq_worker *worker, aiomq_job *ret_jobs, size_t cou
  * aiomq_worker_start() - begin the next item of a job.
  * @ret_item: its index, set on success.
  *
- * From here on the item counts as started: it is not run again when this worker dies.
+ * From here on the item counts as started: it is not run again when this worker dies, unless the task
+ * has retries. Items that are too late, or that an earlier attempt delivered, are passed over.
  * Return: 0, or -ENODATA   no item left to start (all started, or withdrawn). When all started items
  *                          are completed too the job is over and its handle is invalid.
  *               -ENOMEM    no room for the job's outcomes now: wait for the fd, try again
+ *               -ESHUTDOWN this worker retires: what has not started stays so, others run it
  *               -EINVAL, -ECHILD
  * Since: 0.1
  */
@@ -560,6 +623,65 @@ int aiomq_worker_wake(aiomq_worker *worker, int fd_readable);
 int aiomq_worker_function(aiomq_worker *worker, uint32_t function, const char **ret_name,
                           size_t *ret_name_bytes);
 
+/** aiomq_worker_concurrency() - items that the group's options let this worker run at once; 0: its own
+ *  choice. Or -EINVAL, -ECHILD. Since: 0.1 */
+int aiomq_worker_concurrency(aiomq_worker *worker);
+
+/**
+ * aiomq_worker_retire() - finish what runs, take no more tasks, then be replaced by a fresh worker.
+ *
+ * From now on claim and start give -ESHUTDOWN; the process should exit with status 0 once nothing runs.
+ * What it had claimed and not started is run by others. Safe in a signal handler; keeps errno.
+ * aiomq_worker_run() calls it on SIGTERM, unless the program has a handler of its own, and at max_tasks
+ * and max_memory_bytes a worker retires by itself. When all workers of a pool, two or more, are asked by
+ * this call within 100 ms, the pool closes instead of replacing them.
+ * Return: 0, or -EINVAL, -ECHILD. Since: 0.1
+ */
+int aiomq_worker_retire(aiomq_worker *worker);
+
+/** aiomq_worker_enter() - say which item this worker's thread runs now; @job UINT32_MAX: none, the loop.
+ *
+ *  For loops whose items suspend: what is entered is named when the loop blocks or the worker dies.
+ *  aiomq_worker_start() enters the item that it starts. Return: 0, or -EINVAL, -ECHILD. Since: 0.1 */
+int aiomq_worker_enter(aiomq_worker *worker, uint32_t job, uint32_t item);
+
+/**
+ * aiomq_worker_submit() - submit a task to this worker's own pool on behalf of a running item.
+ * @job:      the item's job; while it has nested tasks under way it does not count as running.
+ * @item:     its index.
+ * @task:     as for aiomq_pool_submit(), without ADOPT; `function` is ignored; `user` comes back.
+ * @function: the name, at most 4000 bytes.
+ *
+ * Never waits. Room is found by the dispatcher; some slots are kept for nested work. When there is none,
+ * and every task in the pool waits for nested work itself, the oldest gets an AIOMQ_ERROR of the type
+ * "aiomq.QueueFull". The nested task ends with the worker: when this process dies it is cancelled.
+ * Return: 0, or -EINVAL   as aiomq_pool_submit(), or the item does not run
+ *               -ENOMEM   no room in this worker's arena now: wait for the fd
+ *               -EMSGSIZE the payload can never fit
+ *               -ESHUTDOWN, -ECHILD
+ * Since: 0.1
+ */
+int aiomq_worker_submit(aiomq_worker *worker, uint32_t job, uint32_t item, const aiomq_task *task,
+                        const char *function);
+
+/** aiomq_worker_collect() - take finished nested tasks, as aiomq_pool_collect(); those that could not be
+ *  submitted come back with an error. Never blocks; the fd tells. Give loans back with
+ *  aiomq_worker_release(). Return: how many; or -EINVAL, -ECHILD. Since: 0.1 */
+int64_t aiomq_worker_collect(aiomq_worker *worker, aiomq_completion *ret_completions, size_t count);
+
+/** aiomq_worker_cancel() - cancel the nested tasks of this worker whose `user` is @user.
+ *  Return: 0, or -ENOENT, -EINVAL, -ECHILD. Since: 0.1 */
+int aiomq_worker_cancel(aiomq_worker *worker, uint64_t user);
+
+/** aiomq_worker_retain() - keep a job's payload readable after the job's end.
+ *  @ret_loan: give it to aiomq_worker_release(). The task's slot is not held.
+ *  Return: 0, or -ENODATA (the payload lives in the slot: copy it), -EINVAL, -ECHILD. Since: 0.1 */
+int aiomq_worker_retain(aiomq_worker *worker, uint32_t job, uint64_t *ret_loan);
+
+/** aiomq_worker_release() - give back what a nested completion or aiomq_worker_retain() holds.
+ *  @loan: 0 is allowed and does nothing. Return: 0, or -EINVAL, -ECHILD. Since: 0.1 */
+int aiomq_worker_release(aiomq_worker *worker, uint64_t loan);
+
 /** One call of a handler. */
 typedef struct aiomq_call {
     aiomq_worker *worker;
@@ -595,6 +717,9 @@ typedef struct aiomq_run_options {
     struct event_base *base;                  /**< a libevent loop to use; default: its own */
     void (*cancel)(void *user, uint32_t job); /**< optional: stop a job's running items */
     void *cancel_user;
+    /** Receives each finished nested task; give its loan back with aiomq_worker_release(). */
+    void (*answer)(void *user, const aiomq_completion *completion);
+    void *answer_user;
 } aiomq_run_options;
 
 /** aiomq_run_options_init() - fill @options with the defaults. Since: 0.1 */
@@ -624,7 +749,7 @@ typedef struct aiomq_pool_stats {
     int32_t pid;       /**< of the dispatcher, in its own pid namespace */
     uint32_t uid;      /**< of the dispatcher */
     uint32_t state;    /**< enum aiomq_pool_state */
-    uint32_t capacity; /**< slots */
+    uint32_t capacity; /**< slots for the application; those for nested work come on top */
     uint32_t workers;
     uint32_t queues;
     uint64_t created_realtime_ns;
@@ -640,6 +765,9 @@ typedef struct aiomq_pool_stats {
     uint64_t wakeups_elided; /**< hints that needed none */
     uint64_t audits;         /**< wake audits run */
     uint64_t restarts;       /**< workers replaced */
+    uint64_t retried;        /**< items run again after a death */
+    uint64_t nested;         /**< items submitted by workers; included in submitted */
+    uint64_t splits;         /**< times that a chunk's rest went to an idle worker */
     uint64_t request_used_bytes;
     uint64_t request_committed_bytes;
     uint64_t request_maximum_bytes;
@@ -664,7 +792,8 @@ enum aiomq_worker_state {
     AIOMQ_WORKER_ABSENT = 0,   /**< no process now */
     AIOMQ_WORKER_STARTING = 1, /**< spawned, not ready */
     AIOMQ_WORKER_RUNNING = 2,  /**< ready */
-    AIOMQ_WORKER_FAILED = 3    /**< reported that it can't start */
+    AIOMQ_WORKER_FAILED = 3,   /**< reported that it can't start */
+    AIOMQ_WORKER_RETIRING = 4  /**< finishes what runs and takes no more */
 };
 
 typedef struct aiomq_worker_stats {
@@ -680,7 +809,27 @@ typedef struct aiomq_worker_stats {
     uint64_t wakeups;    /**< how often it slept and was woken */
     uint64_t used_bytes; /**< of its result arena */
     uint64_t committed_bytes;
+    uint32_t group;
+    uint32_t keyed;      /**< tasks that wait for this very worker */
+    uint64_t current_id; /**< task whose item its thread runs now; 0: none */
+    uint32_t current_item;
+    uint32_t turns;      /**< changes whenever its loop turns */
+    uint64_t blocked_ns; /**< for how long the loop has been seen not to turn; 0: it turns */
+    char group_name[32];
 } aiomq_worker_stats;
+
+/** A task that a worker has claimed. */
+typedef struct aiomq_task_stats {
+    uint32_t struct_bytes;
+    uint32_t worker;
+    uint64_t task_id;
+    uint64_t age_ns; /**< since submit */
+    uint32_t attempt;
+    uint32_t queue;
+    uint32_t items;   /**< of the task */
+    uint32_t started; /**< of them, by anyone */
+    char function[128];
+} aiomq_task_stats;
 
 /**
  * aiomq_view_open() - look at a pool through a descriptor of its memfd.
@@ -708,6 +857,10 @@ int aiomq_view_queue(aiomq_view *view, uint32_t queue, aiomq_queue_stats *ret_st
 
 /** aiomq_view_worker() - worker number @worker. Return: 0, or -ENOENT, -EINVAL, -EBADMSG. Since: 0.1 */
 int aiomq_view_worker(aiomq_view *view, uint32_t worker, aiomq_worker_stats *ret_stats);
+
+/** aiomq_view_task() - the task in slot number @slot, if a worker has claimed it; slots are 0 and up.
+ *  Return: 0, or -ENODATA (nobody has claimed it), -ENOENT (no such slot), -EINVAL, -EBADMSG. Since: 0.1 */
+int aiomq_view_task(aiomq_view *view, uint32_t slot, aiomq_task_stats *ret_stats);
 
 /** aiomq_view_event() - the event with this sequence number, if it is among the last 64.
  *  Return: 0, or -ENOENT (older, or not there yet), -EINVAL, -EBADMSG. Since: 0.1 */

@@ -34,11 +34,6 @@ struct aiomq_view {
 
 namespace {
 
-constexpr std::uint64_t kDefaultArenaStart = 1ULL << 20;
-constexpr std::uint32_t kDefaultCapacity = 4096;
-constexpr std::uint32_t kDefaultStartLimit = 3;
-constexpr std::uint32_t kMaxExtraFds = 64;
-constexpr std::size_t kMaxNameBytes = 4000;
 /// Set while this process was started as a worker and has opened (or tried to open) its handle.
 bool worker_opened = false;
 
@@ -79,72 +74,9 @@ void put_text(char *buffer, std::size_t bytes, const std::string &text) {
     buffer[length] = '\0';
 }
 
-/// Checks @options and fills @ret_config. The text names the option at fault.
-int check_options(const aiomq_pool_options &options, aiomq::PoolConfig &ret_config,
-                  std::string &ret_text) {
-    const auto wrong = [&](const std::string &what) {
-        ret_text = what;
-        return -EINVAL;
-    };
-    if (options.struct_bytes != sizeof(aiomq_pool_options))
-        return wrong("struct_bytes is " + std::to_string(options.struct_bytes) + ", not " +
-                     std::to_string(sizeof(aiomq_pool_options)) +
-                     ": fill the options with aiomq_pool_options_init()");
-    if ((options.flags & ~static_cast<std::uint32_t>(AIOMQ_POOL_NOWAIT)) != 0)
-        return wrong("flags has unknown bits (" + std::to_string(options.flags) + ")");
-    if (options.workers == 0 || options.workers > AIOMQ_WORKERS_MAX)
-        return wrong("workers is " + std::to_string(options.workers) + ", must be 1 to " +
-                     std::to_string(AIOMQ_WORKERS_MAX));
-    if (options.capacity == 0 || options.capacity > AIOMQ_CAPACITY_MAX)
-        return wrong("capacity is " + std::to_string(options.capacity) + ", must be 1 to " +
-                     std::to_string(AIOMQ_CAPACITY_MAX));
-    if (options.argv == nullptr || options.argv[0] == nullptr || options.argv[0][0] == '\0')
-        return wrong("argv names no worker program");
-    if (options.extra_fd_count > kMaxExtraFds)
-        return wrong("extra_fd_count is " + std::to_string(options.extra_fd_count) +
-                     ", must be at most " + std::to_string(kMaxExtraFds));
-    if (options.extra_fd_count > 0 && options.extra_fds == nullptr)
-        return wrong("extra_fds is NULL though extra_fd_count is not 0");
-    if (options.start_limit == 0) return wrong("start_limit is 0, must be 1 or more");
-    if (options.arena_start_bytes == 0) return wrong("arena_start_bytes is 0, must be 1 or more");
-    if (options.arena_max_bytes < options.arena_start_bytes)
-        return wrong("arena_max_bytes (" + std::to_string(options.arena_max_bytes) +
-                     ") is less than arena_start_bytes (" +
-                     std::to_string(options.arena_start_bytes) + ")");
-    if (options.error_text == nullptr && options.error_text_bytes != 0)
-        return wrong("error_text is NULL though error_text_bytes is not 0");
-
-    ret_config.label = aiomq::sanitised_label(options.label == nullptr ? aiomq::sys::program_name()
-                                                                       : options.label);
-    ret_config.workers = options.workers;
-    ret_config.capacity = options.capacity;
-    for (const char *const *entry = options.argv; *entry != nullptr; ++entry)
-        ret_config.argv.emplace_back(*entry);
-    const char *const *environment = options.environment == nullptr
-                                         ? const_cast<const char *const *>(environ)
-                                         : options.environment;
-    for (; environment != nullptr && *environment != nullptr; ++environment)
-        ret_config.environment.emplace_back(*environment);
-    for (std::uint32_t i = 0; i < options.extra_fd_count; ++i) {
-        auto copy = aiomq::sys::duplicate(options.extra_fds[i], 0);
-        if (!copy)
-            return wrong("extra_fds[" + std::to_string(i) + "] (" +
-                         std::to_string(options.extra_fds[i]) +
-                         "): " + std::strerror(-copy.error()));
-        ret_config.extra_fds.push_back(std::move(*copy));
-    }
-    ret_config.start_limit = options.start_limit;
-    ret_config.arena_start_bytes = options.arena_start_bytes;
-    ret_config.arena_max_bytes = options.arena_max_bytes;
-    ret_config.spin_ns = options.spin_ns;
-    ret_config.log = options.log;
-    ret_config.log_user = options.log_user;
-    return 0;
-}
-
 int create_pool(const aiomq_pool_options &options, aiomq_pool **ret_pool, std::string &ret_text) {
     aiomq::PoolConfig config;
-    if (const int error = check_options(options, config, ret_text); error != 0) return error;
+    if (const int error = aiomq::check_options(options, config, ret_text); error != 0) return error;
     if (std::getenv(aiomq::kWorkerVariable) != nullptr && !worker_opened) {
         ret_text =
             "this process was started as a worker and creates a pool before it has called "
@@ -198,51 +130,51 @@ AIOMQ_EXPORT int aiomq_error_decode(const aiomq_item *item, void *buffer, size_t
 }
 
 AIOMQ_EXPORT const char *aiomq_strerror(int error) {
-    switch (error < 0 ? -error : error) {
+    switch (error > 0 ? -error : error) {  // negative: INT_MIN has no opposite
         case 0:
             return "success";
-        case EINVAL:
+        case -EINVAL:
             return "an argument is invalid";
-        case EAGAIN:
+        case -EAGAIN:
             return "every slot is in use: collect, or wait for the fd, and try again";
-        case ENOMEM:
+        case -ENOMEM:
             return "no memory left: the arena is full or pages can't be committed";
-        case EMSGSIZE:
+        case -EMSGSIZE:
             return "larger than arena_max_bytes can ever hold";
-        case ESHUTDOWN:
+        case -ESHUTDOWN:
             return "the pool is closed";
-        case EPIPE:
+        case -EPIPE:
             return "the pool is broken: its workers can't start or its memory is damaged";
-        case ECHILD:
+        case -ECHILD:
             return "called after fork in the child, or a worker ended before it was ready";
-        case ENOENT:
+        case -ENOENT:
             return "there is no such thing (task, function, worker program, pool)";
-        case EDEADLK:
+        case -EDEADLK:
             return "a worker creates a pool before aiomq_worker_open()";
-        case EALREADY:
+        case -EALREADY:
             return "done before";
-        case EPROTO:
+        case -EPROTO:
             return "another format or version, or a call before aiomq_worker_ready()";
-        case EBADMSG:
+        case -EBADMSG:
             return "shared memory is damaged";
-        case ENODATA:
+        case -ENODATA:
             return "no item left to start";
-        case ENOSPC:
+        case -ENOSPC:
             return "too many functions";
-        case ENOBUFS:
+        case -ENOBUFS:
             return "the buffer is too small";
-        case EBUSY:
+        case -EBUSY:
             return "the pool is still open: close it first";
-        case ETIMEDOUT:
+        case -ETIMEDOUT:
             return "the time is over";
-        case EINTR:
+        case -EINTR:
             return "interrupted by a signal";
-        case EMEDIUMTYPE:
+        case -EMEDIUMTYPE:
             return "not a pool's memory";
-        case EPERM:
+        case -EPERM:
             return "memory that could shrink while it is mapped";
-        case EMFILE:
-        case ENFILE:
+        case -EMFILE:
+        case -ENFILE:
             return "no file descriptors left";
         default:
             return "system error; see errno(3)";
@@ -260,15 +192,7 @@ AIOMQ_EXPORT const char *aiomq_version(void) { return AIOMQ_VERSION; }
 
 AIOMQ_EXPORT void aiomq_pool_options_init(aiomq_pool_options *options, size_t struct_bytes) {
     if (options == nullptr || struct_bytes < sizeof *options) return;
-    *options = aiomq_pool_options{};
-    options->struct_bytes = sizeof *options;
-    options->workers = std::min(aiomq::sys::usable_cpus(), AIOMQ_WORKERS_MAX);
-    options->capacity = kDefaultCapacity;
-    options->start_limit = kDefaultStartLimit;
-    options->arena_start_bytes = kDefaultArenaStart;
-    options->arena_max_bytes =
-        std::max<std::uint64_t>(aiomq::sys::physical_memory_bytes() / 4, kDefaultArenaStart);
-    options->spin_ns = AIOMQ_SPIN_AUTO;
+    *options = aiomq::default_options();
 }
 
 AIOMQ_EXPORT int aiomq_pool_create(const aiomq_pool_options *options, aiomq_pool **ret_pool) {
@@ -319,8 +243,8 @@ AIOMQ_EXPORT int aiomq_pool_wait(aiomq_pool *pool, uint64_t timeout_ns) {
 
 AIOMQ_EXPORT int aiomq_pool_function(aiomq_pool *pool, const char *name, uint32_t *ret_function) {
     if (name == nullptr || ret_function == nullptr || name[0] == '\0') return -EINVAL;
-    const std::size_t bytes = strnlen(name, kMaxNameBytes + 1);
-    if (bytes > kMaxNameBytes) return -EINVAL;
+    const std::size_t bytes = strnlen(name, aiomq::kMaxNameBytes + 1);
+    if (bytes > aiomq::kMaxNameBytes) return -EINVAL;
     return with_pool(pool, [&](aiomq::Pool &self) {
         return self.function({name, bytes}, *ret_function);
     });
@@ -364,13 +288,19 @@ AIOMQ_EXPORT int aiomq_pool_cancel(aiomq_pool *pool, uint64_t task_id) {
     return with_pool(pool, [&](aiomq::Pool &self) { return self.cancel(task_id); });
 }
 
-AIOMQ_EXPORT int aiomq_pool_close(aiomq_pool *pool) {
-    return with_pool(pool, [](aiomq::Pool &self) { return self.close(); });
+AIOMQ_EXPORT int aiomq_pool_close(aiomq_pool *pool, uint32_t flags) {
+    if ((flags & ~static_cast<std::uint32_t>(AIOMQ_CLOSE_DISCARD)) != 0) return -EINVAL;
+    return with_pool(pool, [&](aiomq::Pool &self) { return self.close(flags); });
+}
+
+AIOMQ_EXPORT int aiomq_pool_queue(aiomq_pool *pool, const char *name, uint32_t *ret_queue) {
+    if (name == nullptr || ret_queue == nullptr) return -EINVAL;
+    return with_pool(pool, [&](aiomq::Pool &self) { return self.queue(name, *ret_queue); });
 }
 
 AIOMQ_EXPORT int aiomq_pool_terminate(aiomq_pool *pool) {
     return with_pool(pool, [](aiomq::Pool &self) {
-        const int error = self.close();
+        const int error = self.close(0);
         if (error != 0) return error;
         {
             const aiomq::Pool::Lock lock(self);
@@ -499,6 +429,48 @@ AIOMQ_EXPORT int aiomq_worker_function(aiomq_worker *worker, uint32_t function,
     });
 }
 
+AIOMQ_EXPORT int aiomq_worker_concurrency(aiomq_worker *worker) {
+    return with_worker(worker, [](aiomq::Worker &self) { return self.concurrency(); });
+}
+
+AIOMQ_EXPORT int aiomq_worker_retire(aiomq_worker *worker) {
+    return with_worker(worker, [](aiomq::Worker &self) { return self.retire(); });
+}
+
+AIOMQ_EXPORT int aiomq_worker_enter(aiomq_worker *worker, uint32_t job, uint32_t item) {
+    return with_worker(worker, [&](aiomq::Worker &self) { return self.enter(job, item); });
+}
+
+AIOMQ_EXPORT int aiomq_worker_submit(aiomq_worker *worker, uint32_t job, uint32_t item,
+                                     const aiomq_task *task, const char *function) {
+    if (task == nullptr || function == nullptr || function[0] == '\0') return -EINVAL;
+    const std::size_t bytes = strnlen(function, aiomq::kMaxNameBytes + 1);
+    if (bytes > aiomq::kMaxNameBytes) return -EINVAL;
+    return with_worker(worker, [&](aiomq::Worker &self) {
+        return self.submit(job, item, *task, {function, bytes});
+    });
+}
+
+AIOMQ_EXPORT int64_t aiomq_worker_collect(aiomq_worker *worker, aiomq_completion *ret_completions,
+                                          size_t count) {
+    if (ret_completions == nullptr || count == 0) return -EINVAL;
+    return with_worker(worker,
+                       [&](aiomq::Worker &self) { return self.collect(ret_completions, count); });
+}
+
+AIOMQ_EXPORT int aiomq_worker_cancel(aiomq_worker *worker, uint64_t user) {
+    return with_worker(worker, [&](aiomq::Worker &self) { return self.cancel_nested(user); });
+}
+
+AIOMQ_EXPORT int aiomq_worker_retain(aiomq_worker *worker, uint32_t job, uint64_t *ret_loan) {
+    if (ret_loan == nullptr) return -EINVAL;
+    return with_worker(worker, [&](aiomq::Worker &self) { return self.retain(job, *ret_loan); });
+}
+
+AIOMQ_EXPORT int aiomq_worker_release(aiomq_worker *worker, uint64_t loan) {
+    return with_worker(worker, [&](aiomq::Worker &self) { return self.release(loan); });
+}
+
 AIOMQ_EXPORT void aiomq_run_options_init(aiomq_run_options *options, size_t struct_bytes) {
     if (options == nullptr || struct_bytes < sizeof *options) return;
     *options = aiomq_run_options{};
@@ -558,6 +530,11 @@ AIOMQ_EXPORT int aiomq_view_worker(aiomq_view *view, uint32_t worker,
                                    aiomq_worker_stats *ret_stats) {
     if (view == nullptr || ret_stats == nullptr) return -EINVAL;
     return view->view->worker(worker, *ret_stats);
+}
+
+AIOMQ_EXPORT int aiomq_view_task(aiomq_view *view, uint32_t slot, aiomq_task_stats *ret_stats) {
+    if (view == nullptr || ret_stats == nullptr) return -EINVAL;
+    return view->view->task(slot, *ret_stats);
 }
 
 AIOMQ_EXPORT int aiomq_view_event(aiomq_view *view, uint64_t sequence, aiomq_event *ret_event) {

@@ -1,5 +1,6 @@
 #include "format.hpp"
 
+#include <algorithm>
 #include <bit>
 
 namespace aiomq {
@@ -33,20 +34,22 @@ class Planner {
 bool plan_layout(const LayoutRequest &request, Layout &ret_layout) {
     Layout layout{};
     layout.page_bytes = request.page_bytes;
-    layout.slots = request.slots;
+    layout.reserved_slots = reserved_slots(request.capacity);
+    layout.slots = request.capacity + layout.reserved_slots;
     layout.workers = request.workers;
     layout.queues = request.queues;
-    // Twice the slots: withdrawn tasks leave stale hints, and a full ring costs a drain.
-    layout.ring_cells = std::bit_ceil(request.slots * 2);
+    // Twice the capacity: withdrawn tasks leave stale hints, and a full ring costs a drain. Never less
+    // than all slots.
+    layout.ring_cells = std::bit_ceil(std::max(request.capacity * 2, layout.slots));
     // One hint per slot and then some for progress; what does not fit sets `rescan`.
-    layout.outbox_cells = std::bit_ceil(request.slots < 64 ? 64U : request.slots);
+    layout.outbox_cells = std::bit_ceil(std::max(request.capacity, 64U));
     if (layout.outbox_cells > 8192) layout.outbox_cells = 8192;
 
     Planner planner(request.page_bytes);
     planner.take(sizeof(Header));
     layout.queues_offset = planner.take(sizeof(QueueRecord) * request.queues);
     layout.rings_offset = planner.take(8ULL * layout.ring_cells * request.queues);
-    layout.requests_offset = planner.take(sizeof(Request) * request.slots);
+    layout.requests_offset = planner.take(sizeof(Request) * layout.slots);
     layout.records_offset = planner.take(sizeof(WorkerRecord) * request.workers);
     layout.events_offset = planner.take(sizeof(EventRecord) * kEventCount);
     // Last of its class, on pages of its own: it is committed as it grows.
@@ -55,7 +58,7 @@ bool plan_layout(const LayoutRequest &request, Layout &ret_layout) {
     layout.dispatcher_end = planner.start_class();
 
     layout.common_offset = layout.dispatcher_end;
-    layout.slots_offset = planner.take(sizeof(Slot) * request.slots);
+    layout.slots_offset = planner.take(sizeof(Slot) * layout.slots);
     layout.heads_offset = planner.take(sizeof(QueueHead) * request.queues);
     layout.flags_offset = planner.take(sizeof(SleepFlags));
     layout.common_end = planner.start_class();

@@ -33,6 +33,7 @@ inline constexpr std::uint32_t kEventCount = 64;
 inline constexpr std::uint32_t kInboxCells = 256;
 inline constexpr std::size_t kLabelBytes = 64;
 inline constexpr std::size_t kQueueNameBytes = 32;
+inline constexpr std::size_t kGroupNameBytes = 32;
 inline constexpr std::size_t kAbortTextBytes = 3072;
 /// Arena granule: blocks are multiples of this and aligned to it.
 inline constexpr std::uint64_t kBlockAlign = 64;
@@ -79,17 +80,23 @@ struct alignas(kLineBytes) Request {
     std::uint32_t items;      ///< of the whole task
     std::uint32_t item_base;  ///< first item of this attempt
     std::uint32_t attempt;
-    std::uint32_t reserved;
+    std::uint32_t skip_block;  ///< of a task of many with retries, see skip_offset(); 0: none
     std::uint64_t payload_bytes;
     std::uint64_t payload_offset;  ///< 0: inline
     std::int64_t integer;
     std::uint64_t submitted_ns;  ///< CLOCK_MONOTONIC_COARSE
     // Second line.
-    std::uint64_t start_by_ns;  ///< limits: reserved, not written yet
-    std::uint64_t timeout_ns;
+    std::uint64_t start_by_ns;  ///< with kLimited: CLOCK_MONOTONIC; UINT64_MAX: no limit
+    std::uint64_t timeout_ns;   ///< with kLimited; 0: no limit
     std::uint8_t inline_payload[kInlinePayloadBytes];
 };
 static_assert(sizeof(Request) == 128 && offsetof(Request, start_by_ns) == kLineBytes);
+
+/// Bits of Request.flags above those of enum aiomq_task_flags.
+namespace request_flag {
+inline constexpr std::uint16_t kLimited = 1U << 8;  ///< its second line has limits
+inline constexpr std::uint16_t kNested = 1U << 9;   ///< a worker waits for it: wake the supervisor
+}  // namespace request_flag
 
 inline constexpr std::size_t kInlineResultBytes = 24;
 
@@ -101,16 +108,18 @@ struct alignas(kLineBytes) Slot {
     Atomic<std::uint64_t> block_offset;
     std::uint16_t status;  ///< of a task of one item; enum aiomq_outcome
     std::uint16_t kind;
-    std::uint32_t reserved;
-    std::uint64_t value;  ///< scalar, or the length of the inline or block data
+    std::uint32_t retained;  ///< with DONE, 1: the claimer still reads the payload, see kReturn
+    Atomic<std::uint64_t> value;  ///< scalar, or the length of the inline or block data
     std::uint8_t inline_result[kInlineResultBytes];
 };
 static_assert(sizeof(Slot) == 64);
 
 /// Outcome of one item of many. `head` is written last and says that `value` is there.
 struct ItemOutcome {
-    Atomic<std::uint64_t> head;  ///< {status:16, kind:16, bytes:32}; 0: none yet
-    std::uint64_t value;         ///< scalar, or offset of the data in the segment
+    /// {status:16, kind:16, bytes:32}. Status 0: none yet; then `bytes` is the start stamp of an item
+    /// that runs with a timeout.
+    Atomic<std::uint64_t> head;
+    Atomic<std::uint64_t> value;  ///< scalar, or offset of the data in the segment
 };
 static_assert(sizeof(ItemOutcome) == 16);
 
@@ -130,6 +139,18 @@ struct DataBlock {
 };
 static_assert(sizeof(DataBlock) == 16);
 
+/// Of a task of many items with retries, in the request arena from submit on, so that recovery needs no
+/// memory. Written by the dispatcher while the slot is its own.
+struct SkipBlock {
+    std::uint32_t started_before;  ///< items below it started in time in an earlier attempt
+    std::uint32_t padding;
+    // std::uint64_t delivered[(items + 63) / 64]: items that are not run again
+};
+static_assert(sizeof(SkipBlock) == 8);
+constexpr std::uint64_t skip_bytes(std::uint32_t items) {
+    return sizeof(SkipBlock) + (std::uint64_t{items} + 63) / 64 * sizeof(std::uint64_t);
+}
+
 /// Sleeping flags: one bit per worker, and one word each for the dispatcher's two sleepers.
 struct alignas(kLineBytes) SleepFlags {
     Atomic<std::uint64_t> asleep[(kMaxWorkers + 63) / 64];
@@ -147,6 +168,15 @@ struct alignas(kLineBytes) WorkerRecord {
     std::uint32_t takeover_count;  ///< entries of the list of blocks that the worker must respect
     std::uint64_t takeover_offset;
     std::uint64_t lost;  ///< items that were running when an earlier incarnation died
+    Atomic<std::uint64_t> blocked_since_ns;  ///< CLOCK_MONOTONIC; 0: its loop turns
+    std::uint64_t max_tasks;                 ///< 0: no limit, as the next two
+    std::uint64_t max_memory_bytes;
+    std::uint32_t concurrency;
+    std::uint32_t group;
+    char group_name[kGroupNameBytes];
+    std::uint32_t served_count;
+    std::uint8_t served[kMaxQueues];  ///< queue numbers, first to last
+    std::uint32_t padding;
     Atomic<std::uint64_t> inbox_tail;
     Atomic<std::uint64_t> outbox_head;
     Atomic<std::uint32_t> inbox_waiting;  ///< 1: the dispatcher has more for the inbox than fits
@@ -154,6 +184,62 @@ struct alignas(kLineBytes) WorkerRecord {
     std::uint64_t inbox[kInboxCells];
 };
 static_assert(sizeof(WorkerRecord) % 64 == 0);
+
+/// Slots kept for nested work beside @capacity for the application.
+constexpr std::uint32_t reserved_slots(std::uint32_t capacity) {
+    const std::uint32_t wanted = capacity < 64 ? 8 : (capacity / 8 < 1024 ? capacity / 8 : 1024);
+    return capacity + wanted <= kMaxSlots ? wanted : kMaxSlots - capacity;
+}
+
+/// A nested task, as a worker asks for it, in a block of its own arena. The function's name follows, and
+/// from the next multiple of 8 on the payload.
+struct NestedRequest {
+    std::uint64_t ticket;  ///< names it between worker and dispatcher; kTicketBits wide
+    std::int64_t integer;
+    std::uint64_t payload_bytes;
+    std::uint64_t key;
+    std::uint64_t start_within_ns;
+    std::uint64_t timeout_ns;
+    std::uint32_t flags;
+    std::uint32_t items;
+    std::uint32_t retries;
+    std::uint32_t name_bytes;
+    std::uint32_t parent_slot;
+    std::uint32_t parent_generation;
+    std::uint16_t kind;
+    std::uint16_t queue;
+    std::uint32_t padding;
+};
+static_assert(sizeof(NestedRequest) == 80);
+inline constexpr std::uint32_t kTicketBits = 48;
+inline constexpr std::size_t kMaxNameBytes = 4000;
+
+/// One item of an Answer; data is anywhere in the arenas.
+struct AnswerItem {
+    std::uint32_t index;
+    std::uint16_t status;
+    std::uint16_t kind;
+    std::uint64_t bytes;
+    std::uint64_t value;  ///< scalar, or offset of the data in the segment
+};
+static_assert(sizeof(AnswerItem) == 24);
+
+/// A completion of a nested task, in a block of the request arena; the owner gives it back.
+struct Answer {
+    std::uint64_t ticket;
+    std::uint64_t task_id;
+    std::uint32_t item_count;
+    std::uint32_t items_left;
+    std::uint32_t attempt;
+    std::uint32_t worker;
+    // AnswerItem items[item_count]; then data that lies nowhere else.
+};
+static_assert(sizeof(Answer) == 32);
+/// In every answer's block, beside the table of its items: a short result or an error's text.
+inline constexpr std::uint64_t kAnswerDataBytes = 512;
+constexpr std::uint64_t answer_bytes(std::uint32_t items) {
+    return sizeof(Answer) + std::uint64_t{items} * sizeof(AnswerItem) + kAnswerDataBytes;
+}
 
 /// Takeover list entry: a block of a dead predecessor that is still in use.
 struct BlockRange {
@@ -171,9 +257,14 @@ struct alignas(kLineBytes) WorkerArea {
     Atomic<std::uint64_t> wakeups;
     Atomic<std::uint64_t> used_bytes;
     Atomic<std::uint64_t> committed_bytes;
+    Atomic<std::uint64_t> current;  ///< {slot + 1:32, item:32} that the thread runs now; 0: none
     alignas(kLineBytes) Atomic<std::uint64_t> outbox_tail;
     Atomic<std::uint64_t> wakes_sent;  ///< to the application
     Atomic<std::uint64_t> wakes_elided;
+    Atomic<std::uint32_t> turns;           ///< changes with `current` and whenever the loop turns
+    Atomic<std::uint32_t> outbox_waiting;  ///< 1: the worker has more for the outbox than fits
+    /// When this process was asked to retire, CLOCK_MONOTONIC; 0: it was not, or did so by itself.
+    Atomic<std::uint64_t> asked_ns;
     alignas(kLineBytes) Atomic<std::uint64_t> inbox_head;
     char abort_text[kAbortTextBytes];
     // std::uint64_t outbox[outbox_cells];
@@ -190,6 +281,8 @@ struct Layout {
     std::uint32_t ring_cells;    ///< per queue; a power of two
     std::uint32_t outbox_cells;  ///< per worker; a power of two
     std::uint32_t worker_area_bytes;
+    std::uint32_t reserved_slots;  ///< of slots: for nested work only
+    std::uint32_t padding;
     // dispatcher class
     std::uint64_t functions_offset;
     std::uint64_t queues_offset;
@@ -213,6 +306,11 @@ struct Layout {
     std::uint64_t result_arenas_offset;
 };
 
+/// Where Request.skip_block lies in the segment.
+constexpr std::uint64_t skip_offset(const Layout &layout, const Request &request) {
+    return layout.request_arena_offset + std::uint64_t{request.skip_block - 1} * kBlockAlign;
+}
+
 /// Counters of the dispatcher; single writer: whoever holds the pool's mutex.
 struct PoolCounters {
     Atomic<std::uint64_t> submitted;
@@ -225,6 +323,42 @@ struct PoolCounters {
     Atomic<std::uint64_t> request_used_bytes;
     Atomic<std::uint64_t> request_committed_bytes;
     Atomic<std::uint64_t> events;  ///< newest sequence number
+    Atomic<std::uint64_t> retried;
+    Atomic<std::uint64_t> nested;
+    Atomic<std::uint64_t> splits;
+};
+
+/// Where a viewer of another build finds what it shows: strides of arrays, and offsets of fields in an
+/// element of them.
+struct FieldOffsets {
+    std::uint32_t slot_stride;
+    std::uint32_t slot_range;
+    std::uint32_t request_stride;
+    std::uint32_t request_task_id;
+    std::uint32_t request_function;
+    std::uint32_t request_items;
+    std::uint32_t request_attempt;
+    std::uint32_t request_submitted_ns;
+    std::uint32_t record_stride;
+    std::uint32_t record_pid;
+    std::uint32_t record_restarts;
+    std::uint32_t record_lost;
+    std::uint32_t record_blocked_since_ns;
+    std::uint32_t record_group;
+    std::uint32_t record_group_name;
+    std::uint32_t area_state;
+    std::uint32_t area_started;
+    std::uint32_t area_completed;
+    std::uint32_t area_failed;
+    std::uint32_t area_wakeups;
+    std::uint32_t area_used_bytes;
+    std::uint32_t area_committed_bytes;
+    std::uint32_t area_current;
+    std::uint32_t area_wakes_sent;
+    std::uint32_t area_wakes_elided;
+    std::uint32_t area_turns;
+    std::uint32_t header_functions;  ///< of their number in the segment
+    std::uint32_t function_stride;
 };
 
 /// What a viewer of another build may rely on: found by its own magic and version.
@@ -238,12 +372,8 @@ struct Statistics {
     std::uint64_t created_monotonic_ns;
     char label[kLabelBytes];
     Atomic<std::uint32_t> state;  ///< enum aiomq_pool_state
-    std::uint32_t slot_stride;
-    std::uint32_t request_stride;
-    std::uint32_t record_stride;
-    std::uint64_t request_submitted_offset;  ///< of submitted_ns in a Request
-    std::uint64_t record_pid_offset;
-    std::uint64_t area_state_offset;
+    std::uint32_t reserved;
+    FieldOffsets fields;
     PoolCounters counters;
     Layout layout;  ///< appended to only
 };
@@ -256,6 +386,8 @@ struct Header {
     std::uint32_t statistics_offset;
     Atomic<std::uint32_t> leave;      ///< 1: closed and drained, workers go
     Atomic<std::uint32_t> functions;  ///< published names
+    Atomic<std::uint32_t> to_split;   ///< 1: a worker that goes to sleep tells the supervisor
+    Atomic<std::uint32_t> keyed;      ///< 1: hints may be in inboxes, so claiming looks there too
     std::uint32_t reserved;
     std::uint64_t spin_ns;
     std::uint64_t arena_start_bytes;
@@ -266,13 +398,26 @@ static_assert(sizeof(Header) <= 4096);
 /// Changes with every size and offset that matters.
 constexpr std::uint32_t format_signature() {
     std::uint32_t hash = 2166136261U;  // FNV-1a
-    for (const std::size_t part :
-         {sizeof(EventRecord), sizeof(QueueRecord), sizeof(Request), sizeof(Slot),
-          sizeof(SleepFlags), sizeof(WorkerRecord), sizeof(WorkerArea), sizeof(Layout),
-          sizeof(PoolCounters), sizeof(Statistics), sizeof(Header),
-          offsetof(Request, inline_payload), offsetof(Slot, inline_result),
-          offsetof(WorkerArea, abort_text), offsetof(WorkerRecord, inbox),
-          offsetof(Header, statistics)})
+    for (const std::size_t part : {sizeof(EventRecord),
+                                   sizeof(QueueRecord),
+                                   sizeof(Request),
+                                   sizeof(Slot),
+                                   sizeof(SleepFlags),
+                                   sizeof(WorkerRecord),
+                                   sizeof(WorkerArea),
+                                   sizeof(Layout),
+                                   sizeof(PoolCounters),
+                                   sizeof(Statistics),
+                                   sizeof(Header),
+                                   sizeof(SkipBlock),
+                                   sizeof(NestedRequest),
+                                   sizeof(Answer),
+                                   sizeof(AnswerItem),
+                                   offsetof(Request, inline_payload),
+                                   offsetof(Slot, inline_result),
+                                   offsetof(WorkerArea, abort_text),
+                                   offsetof(WorkerRecord, inbox),
+                                   offsetof(Header, statistics)})
         hash = (hash ^ static_cast<std::uint32_t>(part)) * 16777619U;
     return hash ^ kFormatVersion;
 }
@@ -283,9 +428,17 @@ enum class Notice : std::uint8_t {
     // worker → dispatcher
     kDone = 1,      ///< slot index: look, it may be DONE
     kProgress = 2,  ///< slot index: items of a claimed slot have finished
+    kSubmit = 5,    ///< block offset / kBlockAlign in the worker's arena: a nested task
+    kReturn = 6,  ///< block offset / kBlockAlign in the request arena: the worker needs it no more
+    kCancelNested = 7,  ///< ticket of a nested task
     // dispatcher → worker
     kRelease = 3,  ///< block offset / kBlockAlign: the reader needs it no more
     kCancel = 4,   ///< {generation:32, slot index:20}: stop it
+    kHint = 8,     ///< as kCancel: a keyed task for this worker
+    kAnswer = 9,   ///< block offset / kBlockAlign in the request arena: a nested task's completion
+    /// {generation:32, slot index:20}: if this worker does not know it, there is damage
+    kAsk = 10,
+    kRefused = 11,  ///< {errno:8, ticket:48}: a nested task that never became one
 };
 struct Message {
     Notice notice;
@@ -299,9 +452,9 @@ struct Message {
     }
 };
 
-/// Places everything for these numbers. @slots and the rest must be within their maxima.
+/// Places everything for these numbers. @capacity and the rest must be within their maxima.
 struct LayoutRequest {
-    std::uint32_t slots;
+    std::uint32_t capacity;  ///< slots without the reserved ones
     std::uint32_t workers;
     std::uint32_t queues;
     std::uint64_t arena_bytes;

@@ -12,7 +12,9 @@
 // Invariants:  I1  tail - head is in 0 … capacity; anything else is damage (kCorrupt).
 // Edges:
 //   lane.publish  push's tail store → pop's tail load: the cell and all the writer wrote before.
-//   lane.reuse    pop's head store (release) → push's head load (acquire): the cell may be written.
+//   lane.reuse    pop's head store → push's head load: the cell may be written.
+//   lane.full     pop's head store and push's head load are seq_cst: a writer that found the lane full
+//                 and then says so elsewhere is seen by a reader that makes room and then looks there.
 //   lane.sleep    tail's store and empty()'s load are seq_cst, for the sleeping flags (wait.hpp).
 // Crash windows:
 //   W-lane-1  writer killed between cell and tail: the message is not there. Completions are hints,
@@ -52,7 +54,7 @@ class BasicLaneWriter {
     /// are looked at, publish() or another seq_cst read-modify-write must come.
     LaneStatus put(std::uint64_t message) {
         if (cursor_ - seen_head_ >= capacity_) {
-            const std::uint64_t head = head_->load_acquire();
+            const std::uint64_t head = head_->load_seq();
             if (cursor_ - head > capacity_) return LaneStatus::kCorrupt;
             seen_head_ = head;
             if (cursor_ - head == capacity_) return LaneStatus::kFull;
@@ -85,6 +87,7 @@ class BasicLaneReader {
           head_(head),
           capacity_(capacity),
           cursor_(head->load_relaxed()),
+          published_(cursor_),
           seen_tail_(cursor_) {}
 
     /// The cell goes back to the writer with the next publish().
@@ -105,8 +108,14 @@ class BasicLaneReader {
         return cursor_ + ahead < seen_tail_ ? cells_[(cursor_ + ahead) & (capacity_ - 1)] : 0;
     }
 
-    /// Gives the cells that were read back to the writer: once per batch, not per message.
-    void publish() { head_->store_release(cursor_); }
+    /// Gives the cells that were read back to the writer: once per batch, not per message. Seq_cst, so
+    /// that a writer who found the lane full and announced it is seen after this, or sees this. False:
+    /// nothing had been read.
+    bool publish() {
+        if (published_ == cursor_) return false;
+        head_->store_seq(published_ = cursor_);
+        return true;
+    }
 
     /// Seq_cst, for the second look before sleeping.
     bool empty() const { return tail_->load_seq() == cursor_; }
@@ -117,6 +126,7 @@ class BasicLaneReader {
     Word *head_ = nullptr;
     std::uint64_t capacity_ = 0;
     std::uint64_t cursor_ = 0;
+    std::uint64_t published_ = 0;
     std::uint64_t seen_tail_ = 0;
 };
 

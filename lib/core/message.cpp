@@ -20,19 +20,18 @@ std::size_t text_words(std::size_t characters) { return (characters + 1 + kWord 
 /// True inside a UTF-8 sequence, not at its start.
 bool is_continuation(char byte) { return (static_cast<unsigned char>(byte) & 0xc0) == 0x80; }
 
-/// At most @limit bytes of @text, not ending inside a UTF-8 sequence.
-std::string_view cut(std::string_view text, std::size_t limit) {
-    if (text.size() <= limit) return text;
-    while (limit > 0 && is_continuation(text[limit])) --limit;
-    return text.substr(0, limit);
-}
-
 capnp::Text::Reader as_text(std::string_view text, std::string &storage) {
     storage.assign(text);
     return {storage.c_str(), storage.size()};
 }
 
 }  // namespace
+
+std::string_view cut(std::string_view text, std::size_t limit) {
+    if (text.size() <= limit) return text;
+    while (limit > 0 && is_continuation(text[limit])) --limit;
+    return text.substr(0, limit);
+}
 
 ErrorText bounded(const ErrorText &error) {
     ErrorText result = error;

@@ -32,6 +32,8 @@ struct ErrorText {
 inline constexpr std::size_t kErrorTextBytes = 64 << 10;
 inline constexpr std::size_t kErrorPickleBytes = 1 << 20;
 
+/// At most @limit bytes of @text, not ending inside a UTF-8 sequence.
+std::string_view cut(std::string_view text, std::size_t limit);
 /// @error with its texts cut to what an envelope holds. A pickle that is too long is dropped whole.
 ErrorText bounded(const ErrorText &error);
 /// Bytes that build_error() needs for a bounded @error.

@@ -12,6 +12,10 @@ namespace {
 
 /// How long after a wake-up the supervisor looks whether it arrived; see supervisor.hpp.
 constexpr long kAuditDelayNs = 5000000;
+/// A shorter blocked_after_ns must not keep the supervisor busy.
+constexpr std::uint64_t kShortestWatchNs = 1000000;
+/// Nor may a longer one put off the checkup.
+constexpr std::uint64_t kLongestWatchNs = 500000000;
 
 }  // namespace
 
@@ -40,7 +44,8 @@ int Pool::open(std::string &ret_text) {
 
     Layout layout{};
     if (!plan_layout(
-            {config_.capacity, config_.workers, 1, config_.arena_max_bytes, sys::page_size()},
+            {config_.capacity, config_.workers, static_cast<std::uint32_t>(config_.queues.size()),
+             config_.arena_max_bytes, sys::page_size()},
             layout)) {
         ret_text = "arena_max_bytes (" + std::to_string(config_.arena_max_bytes) + ") times " +
                    std::to_string(config_.workers + 1) +
@@ -67,7 +72,7 @@ int Pool::open(std::string &ret_text) {
     }
     counters().request_committed_bytes.store_relaxed(requests_.committed_bytes());
 
-    const auto take = [&](Result<UniqueFd> fd, UniqueFd &ret) {
+    const auto take = [&](auto fd, auto &ret) {
         if (error == 0 && !fd) {
             error = fd.error();
             ret_text = "can't open a descriptor: " + std::string(strerror(-error));
@@ -76,21 +81,30 @@ int Pool::open(std::string &ret_text) {
     };
     take(sys::event_fd(), app_fd_);
     take(sys::event_fd(), supervisor_fd_);
-    take(sys::open_pidfd(getpid()), own_pidfd_);
+    take(ExitWatch::self(), own_exit_);
     take(sys::timer_fd(), audit_fd_);
+    take(sys::timer_fd(), watch_fd_);
+    take(sys::timer_fd(), limits_fd_);
     seats_.resize(config_.workers);
     for (auto &seat : seats_) take(sys::event_fd(), seat.event_fd);
     if (error != 0) return error;
 
-    rings_.emplace_back(segment_->ring_cells(0), layout.ring_cells, &segment_->queue_head(0).head,
-                        &segment_->queue(0).tail);
-    rings_[0].initialise();
-    std::strncpy(segment_->queue(0).name, "default", kQueueNameBytes - 1);
+    for (std::uint32_t queue = 0; queue < layout.queues; ++queue) {
+        rings_.emplace_back(segment_->ring_cells(queue), layout.ring_cells,
+                            &segment_->queue_head(queue).head, &segment_->queue(queue).tail);
+        rings_.back().initialise();
+        std::strncpy(segment_->queue(queue).name, config_.queues[queue].c_str(),
+                     kQueueNameBytes - 1);
+    }
+    pushed_.resize(layout.queues);
+    serving_.resize(layout.queues);
+    for (std::uint32_t worker = 0; worker < config_.workers; ++worker) enrol(worker);
     // Before any worker is spawned: a pool that does not wait is dispatched at once.
     for (std::uint32_t worker = 0; worker < config_.workers; ++worker) locked_reset_lanes(worker);
-    tasks_.resize(config_.capacity);
-    free_slots_.reserve(config_.capacity);
-    for (std::uint32_t slot = config_.capacity; slot-- > 0;) free_slots_.push_back(slot);
+    tasks_.resize(layout.slots);
+    free_slots_.reserve(layout.slots);
+    for (std::uint32_t slot = layout.slots; slot-- > 0;) free_slots_.push_back(slot);
+    kept_free_ = layout.reserved_slots;
     spin_ = SpinBudget(config_.spin_ns, config_.workers + 1, sys::usable_cpus());
     segment_->header().spin_ns = config_.spin_ns;
     segment_->header().arena_start_bytes = config_.arena_start_bytes;
@@ -100,9 +114,28 @@ int Pool::open(std::string &ret_text) {
     return 0;
 }
 
+/// Writes down what a worker is for.
+void Pool::enrol(std::uint32_t worker) {
+    const std::uint32_t number = config_.group_of(worker);
+    const GroupConfig &group = config_.groups[number];
+    WorkerRecord &record = segment_->record(worker);
+    record.group = number;
+    record.concurrency = group.concurrency;
+    record.max_tasks = group.max_tasks;
+    record.max_memory_bytes = group.max_memory_bytes;
+    std::strncpy(record.group_name, group.name.c_str(), kGroupNameBytes - 1);
+    for (const std::uint8_t queue : group.queues) {
+        record.served[record.served_count++] = queue;
+        auto &mask = serving_[queue];
+        mask.resize((config_.workers + 63) / 64);
+        mask[worker / 64] |= 1ULL << (worker % 64);
+    }
+}
+
 /// Releases the mutex, then takes in releases that were posted while it was held: their threads saw it
 /// taken and left them to us.
 void Pool::unlock() {
+    now_ns_ = 0;
     mutex_.unlock();
     while (!releases_.empty() && mutex_.try_lock()) {
         locked_drain_releases();
@@ -116,6 +149,15 @@ void Pool::wake_application() {
         sys::event_signal(app_fd_.get());
         counters().wakeups_sent.fetch_add_relaxed(1);
     }
+}
+
+/// As wake_application(), after a death: the dead may have taken the announcement back and not have
+/// written the eventfd any more.
+void Pool::locked_wake_application_anyway() {
+    segment_->flags().application.store_seq(0);
+    token_due_ = true;
+    sys::event_signal(app_fd_.get());
+    counters().wakeups_sent.fetch_add_relaxed(1);
 }
 
 void Pool::locked_set_state(PoolState state, const std::string &text) {
@@ -170,7 +212,7 @@ void Pool::run_log() {
 void Pool::locked_corrupt(const std::string &what) {
     if (state_ == AIOMQ_POOL_BROKEN) return;
     const std::string text = "shared memory is damaged: " + what;
-    locked_event(AIOMQ_EVENT_CORRUPT, UINT32_MAX, 0, 0, text);
+    locked_event(AIOMQ_EVENT_CORRUPT, AIOMQ_NO_WORKER, 0, 0, text);
     closing_ = terminating_ = true;
     locked_set_state(AIOMQ_POOL_BROKEN, text);
     wake_supervisor();  // it ends the workers and fails what is left
@@ -178,6 +220,7 @@ void Pool::locked_corrupt(const std::string &what) {
 
 bool Pool::locked_has_completions() const {
     if (!pending_.empty()) return true;
+    if (state_ == AIOMQ_POOL_BROKEN) return false;  // what is left gets its outcome at the end
     for (std::uint32_t worker = 0; worker < seats_.size(); ++worker)
         if (!seats_[worker].outbox.empty() || segment_->area(worker).rescan.load_seq() != 0)
             return true;
@@ -197,16 +240,20 @@ int Pool::dispatch() {
     {
         const Lock lock(*this);
         auto &flag = segment_->flags().application;
-        // Only when somebody took our announcement back was the eventfd written, or is about to be.
-        if (std::exchange(armed_, false) && flag.exchange_seq(0) == 0) token_due_ = true;
-        if (token_due_ && sys::event_consume(app_fd_.get())) token_due_ = false;
+        // Only when somebody took our announcement back was the eventfd written, or is about to be. But a
+        // write may cross the next one, and be read with it or after it: who has slept looks in any case,
+        // or what is left would keep the fd readable for ever.
+        const bool slept = std::exchange(armed_, false);
+        if (slept && flag.exchange_seq(0) == 0) token_due_ = true;
+        if ((slept || token_due_) && sys::event_consume(app_fd_.get())) token_due_ = false;
         if (segment_->flags().corrupt.load_relaxed() != 0) locked_corrupt("a worker found it so");
         locked_drain_releases();
         locked_flush_inboxes();
         flags = locked_flags();
         if (flags == 0) {
             flag.store_seq(1);
-            flags = locked_flags();  // the second look
+            locked_flush_inboxes();  // the second look
+            flags = locked_flags();
             if (flags == 0)
                 armed_ = true;
             else if (flag.exchange_seq(0) == 0)
@@ -235,19 +282,43 @@ int Pool::wait(std::uint64_t timeout_ns) {
     }
 }
 
-int Pool::close() {
+int Pool::close(std::uint32_t flags) {
     const Lock lock(*this);
-    if (closing_) return 0;
-    closing_ = true;
-    locked_event(AIOMQ_EVENT_CLOSED, UINT32_MAX, 0, 0, "closed");
-    locked_set_state(AIOMQ_POOL_CLOSING);
+    locked_close(flags, "the pool was closed");
+    return 0;
+}
+
+void Pool::locked_close(std::uint32_t flags, const std::string &why) {
+    if (!closing_) {
+        closing_ = true;
+        locked_event(AIOMQ_EVENT_CLOSED, AIOMQ_NO_WORKER, 0, 0, why);
+        locked_set_state(AIOMQ_POOL_CLOSING);
+    }
+    if ((flags & AIOMQ_CLOSE_DISCARD) != 0 && state_ != AIOMQ_POOL_BROKEN) {
+        ErrorText error;
+        error.type = "aiomq.PoolClosed";
+        const std::string message = why + " before this task started";
+        error.message = message;
+        locked_refuse_nested();
+        for (std::uint32_t slot = 0; slot < slot_count(); ++slot)
+            if (tasks_[slot].in_use) locked_withdraw(slot, AIOMQ_POOL_CLOSED, &error);
+        wake_application();
+    }
     locked_maybe_leave();
+}
+
+int Pool::queue(std::string_view name, std::uint32_t &ret_queue) const {
+    const auto found = std::find(config_.queues.begin(), config_.queues.end(), name);
+    if (found == config_.queues.end()) return -ENOENT;
+    ret_queue = static_cast<std::uint32_t>(found - config_.queues.begin());
     return 0;
 }
 
 /// Closed and nothing left: the workers may go.
 void Pool::locked_maybe_leave() {
-    if (!closing_ || in_use_ != 0 || segment_->header().leave.load_relaxed() != 0) return;
+    if (!closing_ || in_use_ != 0 || segment_->header().leave.load_relaxed() != 0 ||
+        locked_nested_left())
+        return;
     segment_->header().leave.store_seq(1);
     locked_wake_everyone();
     wake_supervisor();
@@ -263,15 +334,23 @@ bool Pool::locked_finished() const {
 /// Moves what workers have finished to private memory, so that a pool can end without a reader.
 void Pool::locked_drain_lanes() {
     aiomq_completion completion;
+    const std::size_t before = pending_.size();
     for (std::uint32_t worker = 0; worker < seats_.size(); ++worker) {
         locked_rescan(worker);
         LaneReader &lane = seats_[worker].outbox;
-        for (std::uint64_t cell = 0; lane.pop(cell) == LaneStatus::kOk;)
+        std::uint64_t cell = 0;
+        LaneStatus status = LaneStatus::kOk;
+        while (state_ != AIOMQ_POOL_BROKEN && (status = lane.pop(cell)) == LaneStatus::kOk)
             if (locked_take_message(worker, cell, completion)) pending_.push_back(completion);
-        lane.publish();
+        if (status == LaneStatus::kCorrupt)
+            locked_corrupt("the outbox of worker " + std::to_string(worker));
+        locked_lane_read(worker);
     }
+    locked_end_nested();
+    locked_flush_inboxes();
     locked_room();
     locked_maybe_leave();
+    if (pending_.size() > before) wake_application();
 }
 
 int Pool::join(std::uint64_t timeout_ns) {
@@ -315,33 +394,65 @@ void Pool::locked_wake_everyone() {
     }
 }
 
-/// Wakes up to one sleeping worker per new task, and has the supervisor look after them.
-void Pool::locked_wake_workers(std::uint64_t tasks) {
+/// Ends a batch of locked_push_hint(): shows the hints to sleepers, wakes up to one of them per hint,
+/// and has the supervisor look after them.
+void Pool::locked_publish_hints() {
+    for (std::uint32_t queue = 0; queue < rings_.size(); ++queue) {
+        if (pushed_[queue] == 0) continue;
+        rings_[queue].publish();
+        locked_wake_workers(queue, std::exchange(pushed_[queue], 0));
+    }
+}
+
+void Pool::locked_wake_workers(std::uint32_t queue, std::uint64_t tasks) {
     WorkerBits wants(segment_->flags().wants_tasks);
     std::uint64_t sent = 0;
-    for (std::uint32_t worker = 0; sent < tasks && wants.take_any(worker_count(), worker); ++sent)
+    for (std::uint32_t worker = 0;
+         sent < tasks && wants.take_any(serving_[queue], worker_count(), worker); ++sent)
         sys::event_signal(seats_[worker].event_fd.get());
     PoolCounters &counts = counters();
     counts.wakeups_elided.add_by_single_writer(tasks - sent);
     if (sent == 0) return;
     counts.wakeups_sent.fetch_add_relaxed(sent);
+    locked_arm_audit();
+}
+
+void Pool::locked_arm_audit() {
     if (std::exchange(audit_armed_, true)) return;
     itimerspec once{};
     once.it_value.tv_nsec = kAuditDelayNs;
     timerfd_settime(audit_fd_.get(), 0, &once, nullptr);
 }
 
+void Pool::locked_arm_watch() {
+    watch_armed_ = true;
+    const std::uint64_t period =
+        std::clamp(config_.blocked_after_ns / 2, kShortestWatchNs, kLongestWatchNs);
+    itimerspec once{};
+    once.it_value.tv_sec = static_cast<time_t>(period / 1000000000);
+    once.it_value.tv_nsec = static_cast<long>(period % 1000000000);
+    timerfd_settime(watch_fd_.get(), 0, &once, nullptr);
+}
+
+void Pool::locked_nudge_application() {
+    const bool over = state_ == AIOMQ_POOL_ENDED || state_ == AIOMQ_POOL_BROKEN;
+    if (!over && !locked_has_completions()) return;
+    token_due_ = true;
+    sys::event_signal(app_fd_.get());
+}
+
 /// The wake audit: hints are left and somebody sleeps, so a wake-up was swallowed. True if it woke.
 bool Pool::locked_wake_sleepers_with_hints() {
     counters().audits.add_by_single_writer(1);
     audit_armed_ = false;
-    bool hints = false;
-    for (const Ring &ring : rings_) hints = hints || !ring.empty();
-    if (!hints) return false;
-    WorkerBits wants(segment_->flags().wants_tasks);
-    if (!wants.any(worker_count())) return false;
-    locked_wake_workers(worker_count());
-    return true;
+    bool woke = false;
+    const WorkerBits wants(segment_->flags().wants_tasks);
+    for (std::uint32_t queue = 0; queue < rings_.size(); ++queue) {
+        if (rings_[queue].empty() || !wants.any(serving_[queue], worker_count())) continue;
+        locked_wake_workers(queue, worker_count());
+        woke = true;
+    }
+    return woke;
 }
 
 }  // namespace aiomq

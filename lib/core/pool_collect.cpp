@@ -15,7 +15,7 @@ bool is_data(std::uint16_t kind) { return kind >= AIOMQ_KIND_BYTES; }
 /// Outcomes that a worker may publish.
 bool is_worker_status(std::uint16_t status) {
     return status == AIOMQ_OK || status == AIOMQ_ERROR || status == AIOMQ_CANCELLED ||
-           status == AIOMQ_TIMED_OUT;
+           status == AIOMQ_EXPIRED || status == AIOMQ_TIMED_OUT;
 }
 
 /// From here on it is remembered which items of the task were delivered.
@@ -60,12 +60,15 @@ std::int64_t Pool::collect(aiomq_completion *completions, std::size_t count) {
         pending_.pop_front();
     }
     const std::uint32_t workers = worker_count();
-    for (std::uint32_t turn = 0; turn < workers && taken < count; ++turn) {
+    // In a broken pool nothing of the workers counts any more: what is left ends with them.
+    const std::uint32_t turns = state_ == AIOMQ_POOL_BROKEN ? 0 : workers;
+    for (std::uint32_t turn = 0; turn < turns && taken < count; ++turn) {
         const std::uint32_t worker = next_worker_;
         LaneReader &lane = seats_[worker].outbox;
         std::uint64_t cell = 0;
         LaneStatus status = LaneStatus::kOk;
-        while (taken < count && (status = lane.pop(cell)) == LaneStatus::kOk) {
+        while (taken < count && state_ != AIOMQ_POOL_BROKEN &&
+               (status = lane.pop(cell)) == LaneStatus::kOk) {
             const auto next = static_cast<std::uint32_t>(lane.guess(kPrefetch));
             if (next < slot_count()) {
                 __builtin_prefetch(&segment_->slot(next), 1);
@@ -73,7 +76,7 @@ std::int64_t Pool::collect(aiomq_completion *completions, std::size_t count) {
             }
             if (locked_take_message(worker, cell, completions[taken])) ++taken;
         }
-        lane.publish();
+        locked_lane_read(worker);
         if (status == LaneStatus::kCorrupt)
             locked_corrupt("the outbox of worker " + std::to_string(worker));
         if (status == LaneStatus::kEmpty) locked_rescan(worker);
@@ -90,7 +93,8 @@ std::int64_t Pool::collect(aiomq_completion *completions, std::size_t count) {
         if (completion.loan == 0 && is_data(completion.item.kind))
             completion.item.value.data = completion.bytes;
     }
-    if (taken > 0) {
+    const bool moved = locked_end_nested();
+    if (std::exchange(freed_, false) || moved || taken > 0) {  // a task may end without an outcome
         locked_room();
         locked_maybe_leave();
     }
@@ -114,6 +118,10 @@ void Pool::locked_rescan(std::uint32_t worker) {
 /// Looks at what a hint names; true when that gave a completion.
 bool Pool::locked_take_message(std::uint32_t worker, std::uint64_t cell, aiomq_completion &ret) {
     const Message message = Message::unpack(cell);
+    if (message.notice > Notice::kProgress) {
+        locked_take_nested(worker, message);
+        return false;
+    }
     if (message.value >= slot_count()) {
         locked_corrupt("a completion of worker " + std::to_string(worker));
         return false;
@@ -124,7 +132,7 @@ bool Pool::locked_take_message(std::uint32_t worker, std::uint64_t cell, aiomq_c
     if (word.phase() != Phase::kClaimed || word.worker() != worker || !tasks_[slot].in_use ||
         (tasks_[slot].flags & AIOMQ_TASK_PROGRESS) == 0)
         return false;
-    return locked_take_many(slot, worker, Claimer::kWorking, ret);
+    return locked_take_many(slot, worker, Claimer::kWorking, ret) && !locked_answered(slot, ret);
 }
 
 bool Pool::locked_take_done(std::uint32_t slot, aiomq_completion &ret) {
@@ -135,13 +143,15 @@ bool Pool::locked_take_done(std::uint32_t slot, aiomq_completion &ret) {
         return false;
     }
     bool completed = false;
-    if (tasks_[slot].left == 0)
-        completed = false;  // all withdrawn while it was claimed
-    else if (tasks_[slot].items == 1)
-        completed = locked_take_one(slot, word, ret);
-    else
+    if (tasks_[slot].items > 1)  // also when nothing is left to deliver: its blocks go back
         completed = locked_take_many(slot, word.worker(), Claimer::kDone, ret);
-    if (state_ != AIOMQ_POOL_BROKEN || completed) locked_free_slot(slot);
+    else
+        completed = locked_take_one(slot, word, ret);
+    // Of a damaged chunk some items may be out: the rest is left to the end of the pool.
+    const bool over = state_ != AIOMQ_POOL_BROKEN || tasks_[slot].left == 0;
+    if (completed && locked_answered(slot, ret)) completed = false;
+    if (segment_->slot(slot).retained != 0) locked_keep_payload(slot, word);
+    if (over) locked_free_slot(slot);
     return completed;
 }
 
@@ -152,7 +162,7 @@ void Pool::locked_begin_completion(std::uint32_t slot, std::uint32_t worker,
     ret.user = task.user;
     ret.items = nullptr;
     ret.item_count = 0;
-    ret.items_left = task.left;
+    ret.items_left = locked_items_left(task);
     ret.attempt = task.attempt;
     ret.worker = worker;
     ret.loan = 0;
@@ -166,10 +176,10 @@ bool Pool::locked_take_one(std::uint32_t slot, SlotWord word, aiomq_completion &
     item.status = line.status;
     item.kind = line.kind;
     item.bytes = 0;
-    item.value.integer = static_cast<std::int64_t>(line.value);
+    item.value.integer = static_cast<std::int64_t>(line.value.load_relaxed());
     bool sound = is_worker_status(item.status) && item.kind <= AIOMQ_KIND_ERROR;
     if (sound && is_data(item.kind)) {
-        const std::uint64_t bytes = line.value;
+        const std::uint64_t bytes = line.value.load_relaxed();
         const std::uint64_t block = line.block_offset.load_relaxed();
         item.bytes = bytes;
         if (block == 0) {
@@ -211,10 +221,10 @@ bool Pool::locked_read_outcome(std::uint32_t worker, const ItemOutcome &outcome,
     ret_item.kind = head.kind;
     ret_item.bytes = 0;
     if (!is_data(head.kind)) {
-        ret_item.value.integer = static_cast<std::int64_t>(outcome.value);
+        ret_item.value.integer = static_cast<std::int64_t>(outcome.value.load_relaxed());
         return true;
     }
-    const std::uint64_t offset = outcome.value;
+    const std::uint64_t offset = outcome.value.load_relaxed();
     ret_item.bytes = head.bytes;
     if (offset % 8 != 0 || !segment_->in_result_arena(worker, offset, head.bytes)) return false;
     ret_item.value.data = segment_->at<void>(offset);
@@ -237,7 +247,7 @@ bool Pool::locked_loan_chunk_blocks(std::uint32_t worker, std::uint64_t block, s
             !segment_->in_result_arena(worker, offset, data.bytes))
             return false;
         loan.blocks.push_back({worker, offset, data.bytes});
-        left -= data.bytes;
+        left -= std::min(left, std::max(data.bytes, kBlockAlign));
         offset = data.next_offset;
     }
     return true;
@@ -251,7 +261,8 @@ bool Pool::locked_take_many(std::uint32_t slot, std::uint32_t worker, Claimer cl
     TaskRecord &task = tasks_[slot];
     const std::uint64_t offset = segment_->slot(slot).block_offset.load_acquire();
     const std::uint32_t base = segment_->request(slot).item_base;
-    if (offset == 0 && !finished) return false;
+    // No block: nothing of it has started, and if it has ended all of it was withdrawn.
+    if (offset == 0 && (!finished || task.left == 0)) return false;
     const std::uint32_t count = task.items - base;
     const std::uint64_t bytes = sizeof(OutcomeBlock) + std::uint64_t{count} * sizeof(ItemOutcome);
     bool sound = offset != 0 && offset % kBlockAlign == 0 &&
@@ -266,15 +277,22 @@ bool Pool::locked_take_many(std::uint32_t slot, std::uint32_t worker, Claimer cl
     if (!finished) note_deliveries(task);
     const auto *outcomes =
         reinterpret_cast<const ItemOutcome *>(segment_->at<OutcomeBlock>(offset) + 1);  // NOLINT
+    std::uint64_t data_bytes = 0;
     for (std::uint32_t index = base; index < task.upto && sound; ++index) {
         if (is_delivered(task, index)) continue;
         const ItemOutcome &outcome = outcomes[index - base];
-        if (outcome.head.load_relaxed() == 0) {  // not finished: damage if the claimer says it is
+        const std::uint64_t head = outcome.head.load_relaxed();
+        if (OutcomeHead::unpack(head).status ==
+            AIOMQ_PENDING) {  // not finished: damage if the claimer says it is
             sound = claimer != Claimer::kDone;
             continue;
         }
         aiomq_item item{};
         sound = locked_read_outcome(worker, outcome, item);
+        if (!sound) break;
+        // Sound items do not share bytes; copies of damaged ones must not eat the memory.
+        if (is_data(item.kind)) data_bytes += item.bytes;
+        sound = data_bytes <= segment_->layout().arena_bytes;
         if (!sound) break;
         item.index = index;
         const bool bare = is_bare_error(item);
@@ -294,9 +312,11 @@ bool Pool::locked_take_many(std::uint32_t slot, std::uint32_t worker, Claimer cl
     if (!sound) {
         locked_corrupt("an outcome of slot " + std::to_string(slot));
         loan->blocks.clear();
+        note_deliveries(task);
+        for (const aiomq_item &item : loan->items) (*task.delivered)[item.index] = true;
     }
     task.left -= std::min(task.left, static_cast<std::uint32_t>(loan->items.size()));
-    ret.items_left = task.left;
+    ret.items_left = locked_items_left(task);
     locked_set_items(ret, loan_id);
     return ret.item_count > 0;
 }
@@ -332,7 +352,7 @@ void Pool::locked_deliver_published(std::uint32_t slot, std::uint32_t worker) {
     for (std::uint32_t i = 0; i < completion.item_count; ++i)
         (*task.delivered)[completion.item_count == 1 ? completion.item.index
                                                      : completion.items[i].index] = true;
-    pending_.push_back(completion);
+    if (!locked_answered(slot, completion)) pending_.push_back(completion);
 }
 
 void Pool::locked_deliver_same(std::uint32_t slot, std::uint32_t first, std::uint32_t end,
@@ -350,21 +370,30 @@ void Pool::locked_deliver_same(std::uint32_t slot, std::uint32_t first, std::uin
         item.index = index;
         loan->items.push_back(item);
         locked_count(item);
+        if (task.delivered != nullptr) (*task.delivered)[index] = true;
     }
     task.left -= std::min(task.left, static_cast<std::uint32_t>(loan->items.size()));
-    completion.items_left = task.left;
+    completion.items_left = locked_items_left(task);
     locked_set_items(completion, loan_id);
-    if (completion.item_count > 0) pending_.push_back(completion);
+    if (completion.item_count > 0 && !locked_answered(slot, completion))
+        pending_.push_back(completion);
 }
 
 void Pool::locked_free_slot(std::uint32_t slot) {
     TaskRecord &task = tasks_[slot];
-    if (task.payload_offset != 0) requests_.release(task.payload_offset);
+    if (task.split) locked_leave_split(task, slot);
+    if (task.payload_offset != 0) locked_free_payload(task.payload_offset);
     task.payload_offset = 0;
+    if ((task.flags & (task_relation::kOwned | task_relation::kParent)) != 0)
+        locked_forget_relations(slot);
+    chunks_ -= task.items > 1;
+    if ((task.flags & request_flag::kLimited) != 0) --limited_;
+    if (task.retries != 0) locked_forget_attempts(slot);
     task.in_use = false;
     task.delivered.reset();
     make_free(segment_->slot(slot));
     free_slots_.push_back(slot);
+    freed_ = true;
     --in_use_;
 }
 
@@ -431,6 +460,7 @@ void Pool::locked_reset_lanes(std::uint32_t worker) {
     area.outbox_tail.store_relaxed(0);
     area.inbox_head.store_relaxed(0);
     area.rescan.store_relaxed(0);
+    area.outbox_waiting.store_relaxed(0);
     record.outbox_head.store_relaxed(0);
     record.inbox_tail.store_relaxed(0);
     record.inbox_waiting.store_relaxed(0);

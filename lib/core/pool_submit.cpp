@@ -11,6 +11,8 @@ namespace {
 
 /// How many tasks ahead the lines that a submit writes are fetched into the cache.
 constexpr std::size_t kPrefetch = 3;
+/// The attempt that a worker sees has 16 bits.
+constexpr std::uint32_t kMaxRetries = UINT16_MAX - 1;
 
 }  // namespace
 
@@ -22,6 +24,10 @@ int Pool::locked_refusal() const {
 int Pool::function(std::string_view name, std::uint32_t &ret_function) {
     const Lock lock(*this);
     if (const int refusal = locked_refusal(); refusal != 0) return refusal;
+    return locked_function(name, ret_function);
+}
+
+int Pool::locked_function(std::string_view name, std::uint32_t &ret_function) {
     const std::string key(name);
     if (const auto known = functions_.find(key); known != functions_.end()) {
         ret_function = known->second;
@@ -73,6 +79,7 @@ int Pool::free_payload(void *payload) {
 
 /// Memory or a slot became free: a submit that was refused may be tried again.
 void Pool::locked_room() {
+    if (!nested_waiting_.empty()) locked_retry_nested();  // before the application may take it
     counters().request_used_bytes.store_relaxed(requests_.used_bytes());
     if (!std::exchange(want_room_, false)) return;
     room_ = true;
@@ -82,21 +89,23 @@ void Pool::locked_room() {
 int Pool::check_task(const aiomq_task &task) const {
     const bool data = task.kind >= AIOMQ_KIND_BYTES;
     if (task.struct_bytes != sizeof(aiomq_task) || task.kind > AIOMQ_KIND_ERROR ||
-        (task.flags & ~(AIOMQ_TASK_ADOPT | AIOMQ_TASK_PROGRESS)) != 0 || task.reserved != 0 ||
-        task.items == 0 || task.items > kMaxItems || task.queue >= rings_.size() ||
+        (task.flags & ~(AIOMQ_TASK_ADOPT | AIOMQ_TASK_PROGRESS | AIOMQ_TASK_KEYED)) != 0 ||
+        task.items == 0 || task.items > kMaxItems || task.retries > kMaxRetries ||
+        task.queue >= rings_.size() ||
         task.function >= segment_->header().functions.load_relaxed() ||
         (!data && task.payload_bytes != 0) || (task.payload == nullptr && task.payload_bytes != 0))
         return -EINVAL;
     return 0;
 }
 
-int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint64_t *ret_id) {
+int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint64_t *ret_id,
+                        std::uint16_t nested) {
     if (const int error = check_task(task); error != 0) return error;
     // Its outcomes must fit a worker's arena, or no worker could ever start it.
     if (task.items > 1 &&
         sizeof(OutcomeBlock) + task.items * sizeof(ItemOutcome) > segment_->layout().arena_bytes)
         return -EMSGSIZE;
-    if (free_slots_.empty()) {
+    if (free_slots_.size() <= (nested != 0 ? 0 : kept_free_)) {
         want_room_ = true;
         return -EAGAIN;
     }
@@ -105,20 +114,31 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
         const std::uint32_t soon = free_slots_[free_slots_.size() - 1 - kPrefetch];
         __builtin_prefetch(&segment_->slot(soon), 1);
         __builtin_prefetch(&segment_->request(soon), 1);
+        if ((task.start_within_ns | task.timeout_ns) != 0)
+            __builtin_prefetch(&segment_->request(soon).start_by_ns, 1);
         __builtin_prefetch(&tasks_[soon], 1);
     }
     Request &request = segment_->request(index);
+    request.skip_block = 0;
+    if (task.retries != 0 && task.items > 1) {
+        const int error = locked_take_skip_block(request, task.items);
+        if (error == -ENOMEM) want_room_ = true;
+        if (error != 0) return error;
+    }
     std::uint64_t block = 0;
     if ((task.flags & AIOMQ_TASK_ADOPT) != 0) {
         block = task.payload == nullptr ? 0 : segment_->offset_of(task.payload);
         if (handed_out_.count(block) == 0 || requests_.block_bytes(block) < task.payload_bytes ||
-            task.payload_bytes == 0)
+            task.payload_bytes == 0) {
+            locked_drop_skip_block(request);
             return -EINVAL;
+        }
         handed_out_.erase(block);
     } else if (task.payload_bytes > kInlinePayloadBytes) {
         auto memory = requests_.allocate(task.payload_bytes);
         if (!memory) {
             if (memory.error() == -ENOMEM) want_room_ = true;
+            locked_drop_skip_block(request);
             return memory.error();
         }
         block = *memory;
@@ -132,7 +152,7 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
     request.task_id = next_serial_++ << kTaskSlotBits | index;
     request.function = task.function;
     request.kind = task.kind;
-    request.flags = static_cast<std::uint16_t>(task.flags);
+    request.flags = static_cast<std::uint16_t>(task.flags | nested);
     request.items = task.items;
     request.item_base = 0;
     request.attempt = 1;
@@ -147,10 +167,18 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
     record.items = record.upto = record.left = task.items;
     record.flags = task.flags;
     record.attempt = 1;
+    record.retries = static_cast<std::uint16_t>(task.retries);
     record.in_use = true;
-    record.cancelled = false;
-    publish_ready(segment_->slot(index), task.queue, {0, task.items});
-    locked_push_hint(index, task.queue);
+    record.cancelled = record.split = false;
+    chunks_ += task.items > 1;
+    if ((task.start_within_ns | task.timeout_ns) != 0) locked_limit(index, task);
+    if ((task.flags & AIOMQ_TASK_KEYED) == 0) {
+        publish_ready(segment_->slot(index), task.queue, {0, task.items});
+        locked_push_hint(index, task.queue);
+    } else {
+        locked_keep_key(index, task.key);
+        locked_make_keyed_ready(index, task.queue, {0, task.items});
+    }
     if (ret_id != nullptr) *ret_id = request.task_id;
     return 0;
 }
@@ -170,12 +198,13 @@ std::int64_t Pool::submit(const aiomq_task *tasks, std::size_t count, std::uint6
         if (error != 0) break;
         items += task.items;
     }
-    for (Ring &ring : rings_) ring.publish();
+    locked_publish_hints();
     if (done == 0) return error;
+    if (chunks_ > 0 && worker_count() > 1) locked_arm_audit();  // which looks for idle workers too
+    if (!watch_armed_) locked_arm_watch();
     counters().submitted.add_by_single_writer(items);
     counters().request_used_bytes.store_relaxed(requests_.used_bytes());
     counters().request_committed_bytes.store_relaxed(requests_.committed_bytes());
-    locked_wake_workers(done);
     return static_cast<std::int64_t>(done);
 }
 
@@ -184,9 +213,13 @@ std::int64_t Pool::submit(const aiomq_task *tasks, std::size_t count, std::uint6
 void Pool::locked_push_hint(std::uint32_t slot, std::uint32_t queue) {
     switch (rings_[queue].put(slot)) {
         case RingStatus::kOk:
+            ++pushed_[queue];
             return;
         case RingStatus::kFull:
             locked_rehint();
+            // While the rings were empty anyone may have looked and gone to sleep.
+            for (std::uint32_t other = 0; other < rings_.size(); ++other)
+                if (!rings_[other].empty()) pushed_[other] = worker_count();
             return;
         default:
             locked_corrupt("queue " + std::to_string(queue) + " can't be pushed to");
@@ -195,18 +228,31 @@ void Pool::locked_push_hint(std::uint32_t slot, std::uint32_t queue) {
 
 void Pool::locked_rehint() {
     std::uint32_t dropped = 0;
-    for (Ring &ring : rings_)
-        while (ring.pop(dropped) == RingStatus::kOk) {
+    for (Ring &ring : rings_) {
+        // Hints put behind a head that has run ahead would never be popped.
+        if (!ring.sound()) {
+            locked_corrupt("the head of a queue");
+            return;
         }
+        // More than its capacity comes out only of one whose head is set back again and again.
+        std::uint32_t most = 2 * ring.capacity();
+        while (most > 0 && ring.pop(dropped) == RingStatus::kOk) --most;
+    }
     std::vector<std::uint32_t> ready;
     for (std::uint32_t slot = 0; slot < slot_count(); ++slot)
-        if (SlotWord(segment_->slot(slot).word.load_acquire()).phase() == Phase::kReady)
+        if (tasks_[slot].in_use &&
+            SlotWord(segment_->slot(slot).word.load_acquire()).phase() == Phase::kReady)
             ready.push_back(slot);
     std::sort(ready.begin(), ready.end(),
               [this](auto a, auto b) { return tasks_[a].id < tasks_[b].id; });
     for (const std::uint32_t slot : ready) {
-        const std::uint32_t queue = SlotWord(segment_->slot(slot).word.load_relaxed()).queue();
-        if (queue >= rings_.size() || rings_[queue].put(slot) != RingStatus::kOk) {
+        const SlotWord word(segment_->slot(slot).word.load_relaxed());
+        if (word.phase() != Phase::kReady) continue;  // claimed just now
+        const std::uint32_t queue = word.queue();
+        const bool keyed = (tasks_[slot].flags & AIOMQ_TASK_KEYED) != 0;
+        if (keyed && word.keyed()) continue;  // its worker has been told, or will be when it starts
+        if (keyed != word.keyed() || queue >= rings_.size() ||
+            rings_[queue].put(slot) != RingStatus::kOk) {
             locked_corrupt("queue " + std::to_string(queue) + " can't be filled again");
             return;
         }
@@ -214,43 +260,81 @@ void Pool::locked_rehint() {
     for (Ring &ring : rings_) ring.publish();
 }
 
+/// Takes back the items of a slot that have not started, but for those below @from: they get @outcome.
+/// True if that was all of it, so that the slot is free.
+bool Pool::locked_withdraw(std::uint32_t index, int outcome, const ErrorText *error,
+                           std::uint32_t from) {
+    Slot &slot = segment_->slot(index);
+    TaskRecord &record = tasks_[index];
+    const std::uint32_t base = segment_->request(index).item_base;
+    if (from > base && SlotWord(slot.word.load_acquire()).phase() == Phase::kReady) {
+        const std::uint32_t queue = SlotWord(slot.word.load_relaxed()).queue();
+        if (from >= record.upto || !withdraw(slot)) return false;
+        const std::uint32_t upto = std::exchange(record.upto, from);
+        locked_deliver_same(index, from, upto, outcome, error, AIOMQ_NO_WORKER);
+        locked_make_ready(index, queue, {base, from});
+        if ((record.flags & AIOMQ_TASK_KEYED) == 0) locked_push_hint(index, queue);
+        locked_publish_hints();
+        return false;
+    }
+    if (from <= base && withdraw(slot)) {
+        locked_deliver_same(index, base, record.upto, outcome, error, AIOMQ_NO_WORKER);
+        locked_free_slot(index);
+        return true;
+    }
+    if (record.items == 1 || SlotWord(slot.word.load_acquire()).phase() != Phase::kClaimed)
+        return false;
+    const ItemRange withdrawn = withdraw_unstarted(slot, from);
+    if (withdrawn.next < withdrawn.end && withdrawn.end <= record.items && withdrawn.next >= base) {
+        const std::uint32_t upto = std::exchange(record.upto, withdrawn.next);
+        locked_deliver_same(index, withdrawn.next, upto, outcome, error, AIOMQ_NO_WORKER);
+    }
+    return false;
+}
+
+void Pool::locked_cancel(std::uint32_t index) {
+    tasks_[index].cancelled = true;
+    if (locked_withdraw(index, AIOMQ_CANCELLED, nullptr)) return;
+    const SlotWord word(segment_->slot(index).word.load_acquire());
+    if (word.phase() != Phase::kClaimed || word.worker() >= worker_count()) return;
+    locked_post(word.worker(),
+                {Notice::kCancel, std::uint64_t{word.generation()} << kTaskSlotBits | index});
+}
+
 int Pool::cancel(std::uint64_t task_id) {
     const Lock lock(*this);
     const std::uint32_t index = slot_of(task_id);
     if (index >= tasks_.size()) return -ENOENT;
-    TaskRecord &record = tasks_[index];
-    if (!record.in_use || record.id != task_id) return -ENOENT;
-    Slot &slot = segment_->slot(index);
-    record.cancelled = true;
-    const std::uint32_t base = segment_->request(index).item_base;
-    if (withdraw(slot)) {
-        locked_deliver_same(index, base, record.upto, AIOMQ_CANCELLED, nullptr, UINT32_MAX);
-        locked_free_slot(index);
-    } else {
-        const SlotWord word(slot.word.load_acquire());
-        if (word.phase() != Phase::kClaimed || word.worker() >= worker_count()) return 0;
-        if (record.items > 1) {
-            const ItemRange before = withdraw_unstarted(slot);
-            if (before.next < before.end && before.end <= record.items) {
-                const std::uint32_t upto = std::exchange(record.upto, before.next);
-                locked_deliver_same(index, before.next, upto, AIOMQ_CANCELLED, nullptr, UINT32_MAX);
-            }
-        }
-        locked_post(word.worker(),
-                    {Notice::kCancel, std::uint64_t{word.generation()} << kTaskSlotBits | index});
-    }
+    if (!locked_cancel_task(task_id)) return -ENOENT;
     locked_room();
     wake_application();
     return 0;
 }
 
+/// False: it has ended already.
+bool Pool::locked_cancel_task(std::uint64_t task_id) {
+    const std::uint32_t index = slot_of(task_id);
+    if (const auto split = splits_.find(task_id); split != splits_.end())
+        for (const std::uint32_t part : std::vector(split->second.slots)) locked_cancel(part);
+    else if (tasks_[index].in_use && tasks_[index].id == task_id)
+        locked_cancel(index);
+    else
+        return false;
+    return true;
+}
+
 void Pool::locked_post(std::uint32_t worker, Message message) {
     WorkerSeat &seat = seats_[worker];
     if (!seat.alive) return;  // what it would have released or stopped went with it
-    if (!seat.inbox_overflow.empty() || seat.inbox.push(message.pack()) != LaneStatus::kOk) {
+    const LaneStatus status =
+        seat.inbox_overflow.empty() ? seat.inbox.push(message.pack()) : LaneStatus::kFull;
+    if (status == LaneStatus::kCorrupt) {
+        locked_corrupt("the inbox of worker " + std::to_string(worker));
+        return;
+    }
+    if (status != LaneStatus::kOk) {
         seat.inbox_overflow.push_back(message.pack());
-        overflow_ = true;
-        segment_->record(worker).inbox_waiting.store_seq(1);
+        locked_flush_inbox(worker);
     }
     if (WorkerBits(segment_->flags().asleep).clear(worker)) {
         sys::event_signal(seat.event_fd.get());
@@ -258,18 +342,39 @@ void Pool::locked_post(std::uint32_t worker, Message message) {
     }
 }
 
-void Pool::locked_flush_inboxes() {
-    if (!std::exchange(overflow_, false)) return;
-    for (std::uint32_t worker = 0; worker < seats_.size(); ++worker) {
-        WorkerSeat &seat = seats_[worker];
+void Pool::locked_ask(std::uint32_t worker, std::uint32_t slot, std::uint32_t generation) {
+    locked_post(worker, {Notice::kAsk, std::uint64_t{generation} << kTaskSlotBits | slot});
+}
+
+/// Moves what waits for a worker's inbox into it, as far as there is room. When something is left, the
+/// worker's next look at its inbox wakes the supervisor. Both announce first and look again after:
+/// here `inbox_waiting`, then the lane; there the lane's head, then `inbox_waiting`.
+void Pool::locked_flush_inbox(std::uint32_t worker) {
+    WorkerSeat &seat = seats_[worker];
+    const auto push_all = [&seat] {
         while (!seat.inbox_overflow.empty() &&
                seat.inbox.push(seat.inbox_overflow.front()) == LaneStatus::kOk)
             seat.inbox_overflow.pop_front();
-        if (seat.inbox_overflow.empty()) continue;
-        overflow_ = true;
-        segment_->record(worker).inbox_waiting.store_seq(1);
+        return seat.inbox_overflow.empty();
+    };
+    auto &waiting = segment_->record(worker).inbox_waiting;
+    if (!push_all()) {
+        waiting.store_seq(1);
+        if (!push_all()) {
+            overflow_ = true;
+            return;
+        }
+    }
+    waiting.store_relaxed(0);
+}
+
+void Pool::locked_flush_inboxes() {
+    if (!std::exchange(overflow_, false)) return;
+    for (std::uint32_t worker = 0; worker < seats_.size(); ++worker) {
+        if (seats_[worker].inbox_overflow.empty()) continue;
+        locked_flush_inbox(worker);
         if (WorkerBits(segment_->flags().asleep).clear(worker))
-            sys::event_signal(seat.event_fd.get());
+            sys::event_signal(seats_[worker].event_fd.get());
     }
 }
 

@@ -1,44 +1,201 @@
 #include "recovery.hpp"
 
+#include <algorithm>
+#include <cstdio>
+
 namespace aiomq {
 namespace {
 
+/// How many exits the error of a poisonous task quotes.
+constexpr std::size_t kMaxExits = 16;
+
+/// "2 s", "0.25 s".
+std::string seconds(std::uint64_t ns) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g s", static_cast<double>(ns) / 1e9);
+    return text;
+}
+
+/// One worker's death and what follows for the tasks it held.
+class Recovery {
+  public:
+    Recovery(Pool &pool, std::uint32_t worker, std::int32_t pid, const sys::ExitStatus &status)
+        : pool_(pool),
+          worker_(worker),
+          current_(pool.locked_current(worker)),
+          culprit_(pool.locked_culprit(worker)),
+          exit_("worker " + std::to_string(worker) + " (pid " + std::to_string(pid) + ") " +
+                sys::describe_exit(status)) {
+        error_.exit_status = status.exit_code;
+        error_.signal = status.signal;
+        error_.pid = pid;
+        // Now, while they are known: when their neighbours are dealt with they may have ended.
+        if (culprit_) culprit_name_ = pool.locked_item_name(*culprit_);
+        if (current_) current_name_ = pool.locked_item_name(*current_);
+    }
+
+    void recover_claimed(std::uint32_t slot);
+
+  private:
+    bool is_overdue(std::uint32_t slot, std::uint32_t item) const;
+    bool is_current(std::uint32_t slot, std::uint32_t item) const {
+        return current_ && current_->slot == slot && current_->item == item;
+    }
+    std::string worker_died(bool on_thread) const;
+    void deliver(std::uint32_t slot, std::uint32_t item, int outcome, const char *type,
+                 const std::string &message);
+    void time_out(std::uint32_t slot, std::vector<std::uint32_t> &lost);
+    bool fails(std::uint32_t slot, const std::vector<std::uint32_t> &lost);
+    bool is_poisonous(std::uint32_t slot, const std::vector<std::uint32_t> &lost,
+                      std::string &ret_text);
+    void run_again(std::uint32_t slot, std::uint32_t next, std::uint32_t started, bool retried);
+
+    Pool &pool_;
+    std::uint32_t worker_;
+    std::optional<Overdue> current_;
+    std::optional<Overdue> culprit_;  ///< it was killed, or was about to be, for this item
+    std::string exit_;
+    std::string culprit_name_;
+    std::string current_name_;
+    ErrorText error_;
+};
+
+bool Recovery::is_overdue(std::uint32_t slot, std::uint32_t item) const {
+    const auto &overdue = pool_.seat(worker_).overdue;
+    return std::any_of(overdue.begin(), overdue.end(), [&](const Overdue &entry) {
+        return entry.slot == slot && entry.item == item && entry.task_id == pool_.task(slot).id;
+    });
+}
+
+/// What is said to an item that was running.
+std::string Recovery::worker_died(bool on_thread) const {
+    if (culprit_)
+        return exit_ + " because " + culprit_name_ +
+               " ran longer than its timeout; this task was running beside it";
+    std::string text = exit_ + " while it ran this task";
+    if (on_thread) return text + " on its thread";
+    if (current_) text += "; its thread was running " + current_name_;
+    return text;
+}
+
+void Recovery::deliver(std::uint32_t slot, std::uint32_t item, int outcome, const char *type,
+                       const std::string &message) {
+    error_.type = type;
+    error_.message = message;
+    pool_.locked_deliver_same(slot, item, item + 1, outcome, &error_, worker_);
+}
+
+/// The items of @lost that the worker was killed for end here, whatever their task's retries.
+void Recovery::time_out(std::uint32_t slot, std::vector<std::uint32_t> &lost) {
+    if (!culprit_) return;
+    const std::string message = "ran longer than its timeout of " +
+                                seconds(pool_.segment().request(slot).timeout_ns) +
+                                " and did not end within " + seconds(pool_.config().grace_ns) +
+                                " after it was cancelled; " + exit_;
+    std::erase_if(lost, [&](std::uint32_t item) {
+        if (!is_overdue(slot, item)) return false;
+        deliver(slot, item, AIOMQ_TIMED_OUT, "aiomq.TaskTimeout", message);
+        return true;
+    });
+}
+
+/// Counts the death for a task with retries. True: too many; @ret_text lists them.
+bool Recovery::is_poisonous(std::uint32_t slot, const std::vector<std::uint32_t> &lost,
+                            std::string &ret_text) {
+    if (pool_.task(slot).retries == 0 || lost.empty() || culprit_) return false;
+    Deaths &deaths = pool_.locked_deaths(slot);
+    ++deaths.count;
+    if (deaths.exits.size() < kMaxExits) deaths.exits.push_back(exit_);
+    if (deaths.count < pool_.config().poison_limit) return false;
+    ret_text = "killed " + std::to_string(deaths.count) + " workers: ";
+    for (std::size_t i = 0; i < deaths.exits.size(); ++i)
+        ret_text += (i == 0 ? "" : "; ") + deaths.exits[i];
+    if (deaths.count > deaths.exits.size())
+        ret_text += "; and " + std::to_string(deaths.count - deaths.exits.size()) + " more";
+    return true;
+}
+
+/// Whether the items of @lost are not run again; then they have their outcomes.
+bool Recovery::fails(std::uint32_t slot, const std::vector<std::uint32_t> &lost) {
+    const TaskRecord &task = pool_.task(slot);
+    std::string poison;
+    const bool poisonous = is_poisonous(slot, lost, poison);
+    if (!poisonous && !task.cancelled && task.attempt <= task.retries) return false;
+    if (poisonous)
+        pool_.locked_event(AIOMQ_EVENT_POISONED, worker_, error_.pid, 0,
+                           pool_.locked_item_name({slot, lost.front(), task.id}) + " " + poison);
+    for (const std::uint32_t item : lost)
+        deliver(slot, item, AIOMQ_WORKER_DIED, "aiomq.WorkerDied",
+                poisonous ? poison : worker_died(is_current(slot, item)));
+    return true;
+}
+
 /// Delivers what a dead worker had started in @slot, then makes the rest READY again or frees the slot.
-void recover_claimed(Pool &pool, std::uint32_t slot, std::uint32_t worker, const ErrorText &error) {
-    TaskRecord &task = pool.task(slot);
-    Slot &line = pool.segment().slot(slot);
-    Request &request = pool.segment().request(slot);
+void Recovery::recover_claimed(std::uint32_t slot) {
+    TaskRecord &task = pool_.task(slot);
+    Slot &line = pool_.segment().slot(slot);
+    const Request &request = pool_.segment().request(slot);
     const ItemRange range = ItemRange::unpack(line.range.load_acquire());
-    if (range.next < request.item_base || range.next > task.items || range.end > task.items) {
-        pool.locked_corrupt("the item range of slot " + std::to_string(slot));
+    if (range.next < request.item_base || range.next > task.items ||
+        (task.items > 1 && range.end > task.items)) {
+        pool_.locked_corrupt("the item range of slot " + std::to_string(slot));
         return;
     }
-    pool.locked_deliver_published(slot, worker);
-    pool.locked_deliver_same(slot, request.item_base, std::min(range.next, task.upto),
-                             AIOMQ_WORKER_DIED, &error, worker);
-    if (range.next >= task.upto) {
-        pool.locked_free_slot(slot);
+    pool_.locked_deliver_published(slot, worker_);
+    std::vector<std::uint32_t> lost;
+    for (std::uint32_t item = request.item_base; item < std::min(range.next, task.upto); ++item)
+        if (!Pool::is_delivered(task, item)) lost.push_back(item);
+    time_out(slot, lost);
+    // Items that no earlier attempt had started have all retries before them.
+    const SkipBlock *skip = pool_.locked_skip_block(slot);
+    const std::uint32_t first = lost.empty() ? range.next : lost.front();
+    if (skip != nullptr && first >= skip->started_before) {
+        task.attempt = 1;
+        pool_.locked_forget_deaths(slot);
+    }
+    const bool failed = lost.empty() || fails(slot, lost);
+    const std::uint32_t next = failed ? range.next : lost.front();
+    if (next >= task.upto) {
+        pool_.locked_free_slot(slot);
         return;
     }
-    pool.counters().requeued.add_by_single_writer(task.upto - range.next);
+    if (!failed) pool_.counters().retried.add_by_single_writer(lost.size());
+    if (range.next < task.upto)
+        pool_.counters().requeued.add_by_single_writer(task.upto - range.next);
+    run_again(slot, next, range.next, !failed);
+}
+
+/// Makes a slot READY from item @next on. @started: the items below have been started; @retried: some of
+/// them are run again.
+void Recovery::run_again(std::uint32_t slot, std::uint32_t next, std::uint32_t started,
+                         bool retried) {
+    TaskRecord &task = pool_.task(slot);
+    Slot &line = pool_.segment().slot(slot);
+    Request &request = pool_.segment().request(slot);
+    SkipBlock *skip = pool_.locked_skip_block(slot);
+    if (retried)
+        ++task.attempt;
+    else if (skip != nullptr && next >= skip->started_before)
+        task.attempt = 1;
+    if (retried && skip == nullptr) request.start_by_ns = UINT64_MAX;  // it has met that limit
+    if (retried && skip != nullptr) {
+        skip->started_before = std::max(skip->started_before, started);
+        auto *delivered = reinterpret_cast<std::uint64_t *>(skip + 1);  // NOLINT
+        for (std::uint32_t item = next; item < started; ++item)
+            if (Pool::is_delivered(task, item)) delivered[item / 64] |= 1ULL << item % 64;
+    }
+    request.attempt = task.attempt;
+    request.item_base = next;
     const std::uint32_t queue = SlotWord(line.word.load_relaxed()).queue();
-    request.item_base = range.next;
-    publish_ready(line, queue, {range.next, task.upto});  // its hint comes with the re-hint of all
+    // Its hint comes with the re-hint of all.
+    pool_.locked_make_ready(slot, queue, {next, task.upto});
 }
 
 }  // namespace
 
 void locked_recover(Pool &pool, std::uint32_t worker, std::int32_t pid,
                     const sys::ExitStatus &status) {
-    const std::string message = "worker " + std::to_string(worker) + " (pid " +
-                                std::to_string(pid) + ") " + sys::describe_exit(status) +
-                                " while it ran this task";
-    ErrorText error;
-    error.type = "aiomq.WorkerDied";
-    error.message = message;
-    error.exit_status = status.exit_code;
-    error.signal = status.signal;
-    error.pid = pid;
+    Recovery recovery(pool, worker, pid, status);
     WorkerArea &area = pool.segment().area(worker);
     pool.segment().record(worker).lost =
         area.started.load_relaxed() - area.completed.load_relaxed();
@@ -52,12 +209,17 @@ void locked_recover(Pool &pool, std::uint32_t worker, std::int32_t pid,
         if (word.phase() == Phase::kDone)
             pool.locked_deliver_done(slot);
         else if (word.phase() == Phase::kClaimed)
-            recover_claimed(pool, slot, worker, error);
+            recovery.recover_claimed(slot);
     }
+    pool.seat(worker).overdue.clear();
+    area.current.store_relaxed(0);
+    // Looks before left out what this worker ran.
+    if (pool.locked_has_limits()) pool.locked_look_by(sys::monotonic_ns());
+    pool.locked_forget_worker(worker);
     pool.locked_rehint();
     pool.locked_room();
     pool.locked_wake_everyone();
-    pool.wake_application();
+    pool.locked_wake_application_anyway();
 }
 
 void locked_fail_all(Pool &pool, int outcome, const ErrorText &error) {
@@ -71,7 +233,7 @@ void locked_fail_all(Pool &pool, int outcome, const ErrorText &error) {
             if (word.phase() == Phase::kClaimed) pool.locked_deliver_published(slot, word.worker());
         }
         pool.locked_deliver_same(slot, pool.segment().request(slot).item_base, task.upto, outcome,
-                                 &error, UINT32_MAX);
+                                 &error, AIOMQ_NO_WORKER);
         pool.locked_free_slot(slot);
     }
     pool.wake_application();

@@ -93,6 +93,8 @@ class BasicRing {
         ++own_tail_;
         return RingStatus::kOk;
     }
+    /// False: the head is where no popper can have brought it. For the only pusher.
+    bool sound() const { return own_tail_ - head_->load_acquire() <= capacity(); }
     /// Ends a batch of put(): before the sleeping flags are looked at.
     void publish() { tail_->store_seq(own_tail_); }
 

@@ -2,6 +2,7 @@
 
 #include <event2/event.h>
 
+#include <csignal>
 #include <cstring>
 #include <memory>
 
@@ -21,10 +22,47 @@ struct EventDeleter {
     void operator()(event *entry) const { event_free(entry); }
 };
 
+/// Whom SIGTERM is for; a process is one worker at most.
+Atomic<Worker *> term_worker;
+
+void on_term(int signal) {
+    Worker *worker = term_worker.load_seq();
+    if (worker == nullptr) return;
+    if (!worker->forked()) {
+        worker->retire();
+        return;
+    }
+    std::signal(signal, SIG_DFL);  // a child that a task has forked: as if we had not been here
+    raise(signal);
+}
+
 }  // namespace
 
 RunLoop::RunLoop(Worker &worker, aiomq_worker *handle, const aiomq_run_options &options)
-    : worker_(worker), handle_(handle), options_(options) {}
+    : worker_(worker),
+      handle_(handle),
+      options_(options),
+      concurrency_(worker.concurrency() != 0 ? static_cast<std::uint32_t>(worker.concurrency())
+                                             : options.concurrency) {}
+
+RunLoop::TermHandler::TermHandler(Worker &worker) {
+    struct sigaction present {};
+    if (sigaction(SIGTERM, nullptr, &present) != 0 || (present.sa_flags & SA_SIGINFO) != 0 ||
+        present.sa_handler != SIG_DFL)
+        return;
+    term_worker.store_seq(&worker);
+    struct sigaction ours {};
+    ours.sa_handler = on_term;
+    ours.sa_flags = SA_RESTART;
+    installed_ = sigaction(SIGTERM, &ours, nullptr) == 0;
+}
+
+RunLoop::TermHandler::~TermHandler() {
+    struct sigaction present {};
+    if (installed_ && sigaction(SIGTERM, nullptr, &present) == 0 && present.sa_handler == on_term)
+        std::signal(SIGTERM, SIG_DFL);
+    if (installed_) term_worker.store_seq(nullptr);
+}
 
 int RunLoop::run() {
     std::unique_ptr<event_base, BaseDeleter> own;
@@ -39,19 +77,26 @@ int RunLoop::run() {
         [](evutil_socket_t, short, void *self) { static_cast<RunLoop *>(self)->readable_ = true; },
         this));
     if (wake == nullptr || event_add(wake.get(), nullptr) != 0) return -ENOMEM;
+    const TermHandler on_sigterm(worker_);
     if (const int error = worker_.ready(); error != 0 && error != -EALREADY) return error;
+    Timeouts timeouts(worker_, options_, base);
+    if (!timeouts.sound()) return -ENOMEM;
+    timeouts_ = &timeouts;
     worker_.loop = base;
     int error = 0;
     while (error == 0 && !ended_) {
         error = serve();
         if (error < 0 || ended_) break;
         const bool more = error > 0;
+        worker_.enter(UINT32_MAX, 0);  // what runs from here on is the loop's
         error = take_cancels();
+        const bool answered = error == 0 && take_answers();
         const bool others = event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED) > 1;
-        if (more) {
+        if (more || answered) {
             if (others) event_base_loop(base, EVLOOP_NONBLOCK);
             continue;
         }
+        timeouts.settle();
         const bool wants = may_start();
         if (wants && !others && worker_.spin()) continue;
         if (worker_.sleep(wants) == 1) {
@@ -69,7 +114,7 @@ int RunLoop::run() {
     return error;
 }
 
-bool RunLoop::may_start() const { return !blocked_ && worker_.running() < options_.concurrency; }
+bool RunLoop::may_start() const { return !blocked_ && worker_.running() < concurrency_; }
 
 /// Runs what is there for a slice of time. 1: there may be more; 0: nothing to start now; or -errno.
 int RunLoop::serve() {
@@ -79,16 +124,21 @@ int RunLoop::serve() {
         const aiomq_job *job = nullptr;
         if (backlog_.empty()) {
             const int claimed = worker_.claim_one(job);
-            if (claimed == -ESHUTDOWN) ended_ = worker_.running() == 0;
+            if (claimed == -ESHUTDOWN) ended_ = worker_.unfinished() == 0;
             if (claimed <= 0) return claimed == -ESHUTDOWN ? 0 : claimed;
             if (job->end_item - job->first_item > 1) backlog_.push_back(job->job);
         } else {
             job = worker_.job_view(backlog_.back());
         }
+        const std::uint32_t handle = job == nullptr ? backlog_.back() : job->job;
         std::uint32_t item = 0;
-        const int started = job == nullptr ? -ENODATA : worker_.start(job->job, item);
+        const int started = job == nullptr ? -ENODATA : worker_.start(handle, item);
         if (started == -ENODATA) {  // or its last item ended it
-            backlog_.pop_back();
+            if (!backlog_.empty() && backlog_.back() == handle) backlog_.pop_back();
+            continue;
+        }
+        if (started == -ESHUTDOWN) {  // retiring: the exit gives back what has not started
+            backlog_.clear();
             continue;
         }
         if (started == -ENOMEM) {
@@ -117,10 +167,15 @@ int RunLoop::run_item(const aiomq_job &job, std::uint32_t item) {
                     "no handler for \"" + name_of(job.function) + "\" in this worker's table");
     const aiomq_call call{handle_, &job, item, handler->user};
     const std::uint32_t handle = job.job;  // the view may end with the call
+    const std::uint64_t timeout_ns = job.timeout_ns;
     aiomq_item result{};
     result.status = AIOMQ_OK;
     const int answer = handler->function(&call, &result);
-    if (answer == 1) return 0;  // the handler completes it later
+    if (answer == 1) {  // the handler completes it later
+        worker_.enter(UINT32_MAX, 0);
+        if (timeout_ns != 0) timeouts_->add(handle, item, timeout_ns);
+        return 0;
+    }
     if (answer != 0)
         return fail(handle, item, "aiomq.HandlerError",
                     name_of(job.function) + " returned " + std::to_string(answer) + " (" +
@@ -183,6 +238,15 @@ int RunLoop::retry_held() {
         held_.pop_front();
     }
     return 0;
+}
+
+/// True: there were answers, so that items may go on.
+bool RunLoop::take_answers() {
+    if (options_.answer == nullptr) return false;
+    bool any = false;
+    for (aiomq_completion answer; worker_.collect(&answer, 1) == 1; any = true)
+        options_.answer(options_.answer_user, &answer);
+    return any;
 }
 
 int RunLoop::take_cancels() {

@@ -7,6 +7,7 @@
 #include <deque>
 #include <vector>
 
+#include "timeouts.hpp"
 #include "worker.hpp"
 
 namespace aiomq {
@@ -33,17 +34,32 @@ class RunLoop {
              const std::string &message);
     int retry_held();
     int take_cancels();
+    bool take_answers();
     const aiomq_handler *handler_of(std::uint32_t function);
     std::string name_of(std::uint32_t function);
     bool may_start() const;
 
+    /// While it lives SIGTERM makes the worker retire, unless the program has a handler of its own.
+    class TermHandler {
+      public:
+        explicit TermHandler(Worker &worker);
+        ~TermHandler();
+        TermHandler(const TermHandler &) = delete;
+        TermHandler &operator=(const TermHandler &) = delete;
+
+      private:
+        bool installed_ = false;
+    };
+
     Worker &worker_;
     aiomq_worker *handle_;
     const aiomq_run_options &options_;
+    std::uint32_t concurrency_;                    ///< the group's, or else the program's
     std::vector<const aiomq_handler *> handlers_;  ///< by function number
     std::vector<std::uint32_t> backlog_;           ///< claimed jobs with items not started yet
     std::deque<Held> held_;
-    bool blocked_ = false;  ///< no room for outcomes: wait for releases
+    Timeouts *timeouts_ = nullptr;  ///< while run() is running
+    bool blocked_ = false;          ///< no room for outcomes: wait for releases
     bool ended_ = false;
     bool readable_ = false;  ///< the worker's fd was seen readable
 };

@@ -21,6 +21,40 @@ Result<std::unique_ptr<Segment>> failed(int error) {
     return Result<std::unique_ptr<Segment>>::failure(error);
 }
 
+/// As this build places them.
+constexpr FieldOffsets own_fields() {
+    FieldOffsets fields{};
+    fields.slot_stride = sizeof(Slot);
+    fields.slot_range = offsetof(Slot, range);
+    fields.request_stride = sizeof(Request);
+    fields.request_task_id = offsetof(Request, task_id);
+    fields.request_function = offsetof(Request, function);
+    fields.request_items = offsetof(Request, items);
+    fields.request_attempt = offsetof(Request, attempt);
+    fields.request_submitted_ns = offsetof(Request, submitted_ns);
+    fields.record_stride = sizeof(WorkerRecord);
+    fields.record_pid = offsetof(WorkerRecord, pid);
+    fields.record_restarts = offsetof(WorkerRecord, restarts);
+    fields.record_lost = offsetof(WorkerRecord, lost);
+    fields.record_blocked_since_ns = offsetof(WorkerRecord, blocked_since_ns);
+    fields.record_group = offsetof(WorkerRecord, group);
+    fields.record_group_name = offsetof(WorkerRecord, group_name);
+    fields.area_state = offsetof(WorkerArea, state);
+    fields.area_started = offsetof(WorkerArea, started);
+    fields.area_completed = offsetof(WorkerArea, completed);
+    fields.area_failed = offsetof(WorkerArea, failed);
+    fields.area_wakeups = offsetof(WorkerArea, wakeups);
+    fields.area_used_bytes = offsetof(WorkerArea, used_bytes);
+    fields.area_committed_bytes = offsetof(WorkerArea, committed_bytes);
+    fields.area_current = offsetof(WorkerArea, current);
+    fields.area_wakes_sent = offsetof(WorkerArea, wakes_sent);
+    fields.area_wakes_elided = offsetof(WorkerArea, wakes_elided);
+    fields.area_turns = offsetof(WorkerArea, turns);
+    fields.header_functions = offsetof(Header, functions);
+    fields.function_stride = sizeof(FunctionRecord);
+    return fields;
+}
+
 void fill_header(Header &header, const Layout &layout, const std::string &label) {
     header.version = kFormatVersion;
     header.signature = kFormatSignature;
@@ -34,12 +68,7 @@ void fill_header(Header &header, const Layout &layout, const std::string &label)
     statistics.created_realtime_ns = sys::realtime_ns();
     statistics.created_monotonic_ns = sys::monotonic_ns();
     std::strncpy(statistics.label, label.c_str(), kLabelBytes - 1);
-    statistics.slot_stride = sizeof(Slot);
-    statistics.request_stride = sizeof(Request);
-    statistics.record_stride = sizeof(WorkerRecord);
-    statistics.request_submitted_offset = offsetof(Request, submitted_ns);
-    statistics.record_pid_offset = offsetof(WorkerRecord, pid);
-    statistics.area_state_offset = offsetof(WorkerArea, state);
+    statistics.fields = own_fields();
     statistics.layout = layout;
 }
 
@@ -129,13 +158,13 @@ Result<std::unique_ptr<Segment>> Segment::attach(UniqueFd fd, std::uint32_t work
 bool layout_is_sound(const Layout &layout) {
     if (layout.slots == 0 || layout.slots > kMaxSlots || layout.workers == 0 ||
         layout.workers > kMaxWorkers || layout.queues == 0 || layout.queues > kMaxQueues ||
-        layout.page_bytes < 4096 || (layout.page_bytes & (layout.page_bytes - 1)) != 0 ||
-        layout.page_bytes > (1U << 21))
+        layout.reserved_slots >= layout.slots || layout.page_bytes < 4096 ||
+        (layout.page_bytes & (layout.page_bytes - 1)) != 0 || layout.page_bytes > (1U << 21))
         return false;
     Layout expected{};
-    return plan_layout(
-               {layout.slots, layout.workers, layout.queues, layout.arena_bytes, layout.page_bytes},
-               expected) &&
+    return plan_layout({layout.slots - layout.reserved_slots, layout.workers, layout.queues,
+                        layout.arena_bytes, layout.page_bytes},
+                       expected) &&
            std::memcmp(&expected, &layout, sizeof layout) == 0;
 }
 

@@ -71,6 +71,11 @@ class Segment {
     bool in_result_arena(std::uint32_t worker, std::uint64_t offset, std::uint64_t bytes) const {
         return in_range(result_arena_offset(worker), offset, bytes);
     }
+    /// True when it lies inside any worker's.
+    bool in_result_arenas(std::uint64_t offset, std::uint64_t bytes) const {
+        return offset >= layout_.result_arenas_offset && offset <= layout_.segment_bytes &&
+               bytes <= layout_.segment_bytes - offset;
+    }
     bool in_request_arena(std::uint64_t offset, std::uint64_t bytes) const {
         return in_range(layout_.request_arena_offset, offset, bytes);
     }

@@ -36,6 +36,8 @@ enum class Phase : std::uint8_t { kFree = 0, kReady = 1, kClaimed = 2, kDone = 3
 class SlotWord {
   public:
     static constexpr std::uint32_t kIncarnationMask = (1U << 11) - 1;
+    /// Bit of the queue field of a READY word that names its worker.
+    static constexpr std::uint32_t kKeyed = 0x80;
 
     constexpr SlotWord() = default;
     constexpr explicit SlotWord(std::uint64_t bits) : bits_(bits) {}
@@ -50,7 +52,13 @@ class SlotWord {
 
     constexpr std::uint64_t bits() const { return bits_; }
     constexpr Phase phase() const { return static_cast<Phase>(bits_ >> kPhaseShift); }
-    constexpr std::uint32_t queue() const { return field(kQueueShift, 0xff); }
+    constexpr std::uint32_t queue() const { return field(kQueueShift, 0x7f); }
+    /// Of a READY word: only worker() may claim it.
+    constexpr bool keyed() const { return field(kQueueShift, kKeyed) != 0; }
+    /// READY, and for any worker that serves @queue.
+    constexpr bool ready_in(std::uint32_t in_queue) const {
+        return bits_ >> kQueueShift == (static_cast<std::uint64_t>(Phase::kReady) << 8 | in_queue);
+    }
     constexpr std::uint32_t worker() const { return field(kWorkerShift, 0x3ff); }
     constexpr std::uint32_t incarnation() const {
         return field(kIncarnationShift, kIncarnationMask);
@@ -63,10 +71,11 @@ class SlotWord {
     constexpr SlotWord with_phase(Phase phase) const {
         return SlotWord((bits_ & kBelowPhase) | static_cast<std::uint64_t>(phase) << kPhaseShift);
     }
-    /// READY, free of an owner, becomes CLAIMED by @worker.
+    /// READY, free of another owner, becomes CLAIMED by @worker.
     constexpr SlotWord claimed_by(std::uint32_t worker, std::uint32_t incarnation) const {
-        return SlotWord(with_phase(Phase::kClaimed).bits_ |
-                        make(Phase::kFree, 0, worker, incarnation, 0).bits_);
+        return SlotWord(
+            (with_phase(Phase::kClaimed).bits_ & ~(std::uint64_t{kKeyed} << kQueueShift)) |
+            make(Phase::kFree, 0, worker, incarnation, 0).bits_);
     }
 
   private:
@@ -83,7 +92,8 @@ class SlotWord {
     std::uint64_t bits_ = 0;
 };
 
-/// {next:32, end:32}: items below next have started, items from end on are withdrawn.
+/// {next:32, end:32}: items below next have started, items from end on are withdrawn. Of a task of one
+/// that runs with a timeout `end` is the start stamp.
 struct ItemRange {
     std::uint32_t next = 0;
     std::uint32_t end = 0;
@@ -109,15 +119,42 @@ struct OutcomeHead {
     }
 };
 
-/// FREE → READY with a new generation; the request is written, the block fields are cleared here,
+/// When an item with a timeout started: milliseconds after the task's submit, rounded up, never 0. It
+/// shares a word with what ends it, so that a reader can't take a result for a time.
+inline constexpr std::uint64_t kStampNs = 1000000;
+constexpr std::uint32_t start_stamp(std::uint64_t now_ns, std::uint64_t submitted_ns) {
+    const std::uint64_t age = now_ns > submitted_ns ? now_ns - submitted_ns : 0;
+    return age / kStampNs < UINT32_MAX ? static_cast<std::uint32_t>(age / kStampNs) + 1
+                                       : UINT32_MAX;
+}
+constexpr std::uint64_t stamped_ns(std::uint32_t stamp, std::uint64_t submitted_ns) {
+    return submitted_ns + stamp * kStampNs;
+}
+/// @ns later than @time_ns, or never (UINT64_MAX).
+constexpr std::uint64_t later_by(std::uint64_t time_ns, std::uint64_t ns) {
+    return ns < UINT64_MAX - time_ns ? time_ns + ns : UINT64_MAX;
+}
+
+/// What publish_ready() and publish_keyed() do. The request is written, the block fields are cleared here,
 /// before anyone can claim (a stale block would be read as this attempt's result).
-inline void publish_ready(Slot &slot, std::uint32_t queue, ItemRange range) {
+inline void publish(Slot &slot, std::uint32_t queue_field, std::uint32_t worker, ItemRange range) {
     const SlotWord before(slot.word.load_relaxed());
     slot.range.store_relaxed(range.pack());
     slot.block_offset.store_relaxed(0);
     slot.status = 0;
+    slot.retained = 0;
     slot.word.store_release(
-        SlotWord::make(Phase::kReady, queue, 0, 0, before.generation() + 1).bits());
+        SlotWord::make(Phase::kReady, queue_field, worker, 0, before.generation() + 1).bits());
+}
+
+/// FREE → READY with a new generation, for any worker that serves @queue.
+inline void publish_ready(Slot &slot, std::uint32_t queue, ItemRange range) {
+    publish(slot, queue, 0, range);
+}
+
+/// FREE → READY with a new generation, for @worker alone.
+inline void publish_keyed(Slot &slot, std::uint32_t queue, std::uint32_t worker, ItemRange range) {
+    publish(slot, queue | SlotWord::kKeyed, worker, range);
 }
 
 /// READY in @queue → CLAIMED by @worker: ONE compare-and-swap both takes the task and records who has
@@ -126,7 +163,21 @@ inline bool claim(Slot &slot, std::uint32_t queue, std::uint32_t worker, std::ui
                   SlotWord &ret_word) {
     std::uint64_t found = slot.word.load_acquire();
     const SlotWord word(found);
-    if (word.phase() != Phase::kReady || word.queue() != queue) return false;
+    if (!word.ready_in(queue)) return false;
+    const SlotWord claimed = word.claimed_by(worker, incarnation);
+    if (!slot.word.compare_exchange(found, claimed.bits())) return false;
+    ret_word = claimed;
+    return true;
+}
+
+/// READY with @generation and for @worker alone → CLAIMED by it. False: a stale hint, drop it.
+inline bool claim_keyed(Slot &slot, std::uint32_t generation, std::uint32_t worker,
+                        std::uint32_t incarnation, SlotWord &ret_word) {
+    std::uint64_t found = slot.word.load_acquire();
+    const SlotWord word(found);
+    if (word.phase() != Phase::kReady || !word.keyed() || word.worker() != worker ||
+        word.generation() != generation)
+        return false;
     const SlotWord claimed = word.claimed_by(worker, incarnation);
     if (!slot.word.compare_exchange(found, claimed.bits())) return false;
     ret_word = claimed;
@@ -154,8 +205,11 @@ inline void make_free(Slot &slot) {
     slot.word.store_release(SlotWord(slot.word.load_relaxed()).with_phase(Phase::kFree).bits());
 }
 
-/// A claimed task of one starts; nobody else writes its range.
-inline void start_only_item(Slot &slot) { slot.range.store_release(ItemRange{1, 1}.pack()); }
+/// A claimed task of one starts; nobody else writes its range. @stamp: see start_stamp(); without a
+/// timeout 1.
+inline void start_only_item(Slot &slot, std::uint32_t stamp = 1) {
+    slot.range.store_release(ItemRange{1, stamp}.pack());
+}
 
 /// Raises `next` by one. False when no item is left.
 inline bool start_item(Slot &slot, std::uint32_t &ret_item) {
@@ -168,15 +222,19 @@ inline bool start_item(Slot &slot, std::uint32_t &ret_item) {
     }
 }
 
-/// Lowers `end` to `next`, so that nothing more of the slot starts. Returns the range from before.
-inline ItemRange withdraw_unstarted(Slot &slot) {
+/// Lowers `end` to `next`, or to @from if that is more, so that nothing more of the slot starts. Returns
+/// the range from before, with the new `end` for `next`: what lies between was withdrawn.
+inline ItemRange withdraw_unstarted(Slot &slot, std::uint32_t from = 0) {
+    constexpr std::uint32_t kMostItems = kMaxItems + 1;  // each failure is an item that started
     std::uint64_t found = slot.range.load_relaxed();
-    for (;;) {
+    for (std::uint32_t tries = 0; tries < kMostItems; ++tries) {
         const ItemRange before = ItemRange::unpack(found);
-        if (before.next >= before.end) return before;
-        if (slot.range.compare_exchange(found, ItemRange{before.next, before.next}.pack()))
-            return before;
+        const std::uint32_t end = before.next > from ? before.next : from;
+        if (end >= before.end) return {end, before.end};
+        if (slot.range.compare_exchange(found, ItemRange{before.next, end}.pack()))
+            return {end, before.end};
     }
+    return {};  // damage: nothing was taken back
 }
 
 }  // namespace aiomq

@@ -9,8 +9,10 @@
 
 #include <boost/interprocess/mapped_region.hpp>
 #include <memory>
+#include <string_view>
 
 #include "format.hpp"
+#include "slots.hpp"
 #include "sys.hpp"
 
 namespace aiomq {
@@ -22,6 +24,8 @@ class View {
     int pool(aiomq_pool_stats &ret_stats) const;
     int queue(std::uint32_t queue, aiomq_queue_stats &ret_stats) const;
     int worker(std::uint32_t worker, aiomq_worker_stats &ret_stats) const;
+    /// -ENODATA: nobody has claimed it.
+    int task(std::uint32_t slot, aiomq_task_stats &ret_stats) const;
     int event(std::uint64_t sequence, aiomq_event &ret_event) const;
 
   private:
@@ -31,18 +35,36 @@ class View {
     const T *at(std::uint64_t offset) const {
         return reinterpret_cast<const T *>(base_ + offset);  // NOLINT: raw memory
     }
-    const WorkerRecord &record(std::uint32_t worker) const;
-    const WorkerArea &area(std::uint32_t worker) const;
+    /// A field of slot, request, record or area number @index, at @field in it.
+    template <typename T>
+    const T &in_slot(std::uint32_t index, std::uint32_t field) const {
+        return *at<T>(layout_.slots_offset + std::uint64_t{fields_.slot_stride} * index + field);
+    }
+    template <typename T>
+    const T &in_request(std::uint32_t index, std::uint32_t field) const {
+        return *at<T>(layout_.requests_offset + std::uint64_t{fields_.request_stride} * index +
+                      field);
+    }
+    template <typename T>
+    const T &in_record(std::uint32_t index, std::uint32_t field) const {
+        return *at<T>(layout_.records_offset + std::uint64_t{fields_.record_stride} * index +
+                      field);
+    }
+    template <typename T>
+    const T &in_area(std::uint32_t index, std::uint32_t field) const {
+        return *at<T>(layout_.workers_offset + std::uint64_t{layout_.worker_area_bytes} * index +
+                      field);
+    }
+    SlotWord word(std::uint32_t slot) const;
+    void read_current(std::uint32_t worker, aiomq_worker_stats &stats) const;
+    std::string_view function_name(std::uint32_t function) const;
 
     boost::interprocess::mapped_region region_;
     const unsigned char *base_ = nullptr;
     std::uint64_t bytes_ = 0;
     const Statistics *statistics_ = nullptr;
-    Layout layout_{};  ///< a private copy, validated once
-    std::uint32_t slot_stride_ = 0;
-    std::uint32_t request_stride_ = 0;
-    std::uint32_t record_stride_ = 0;
-    std::uint64_t submitted_offset_ = 0;
+    Layout layout_{};  ///< a private copy, validated once, as the next
+    FieldOffsets fields_{};
 };
 
 }  // namespace aiomq

@@ -20,7 +20,15 @@ constexpr std::size_t kStderrTailBytes = 2048;
 /// epoll, timerfd, the pair for signals, and some to spare.
 constexpr int kLibeventFds = 6;
 constexpr int kFirstBackoffMs = 20;
+/// What a stuck worker has between its group's stuck signal and the kill.
+constexpr timeval kStuckSignalTime{0, 100000};
 constexpr std::uint32_t kBackoffDoublings = 8;
+/// Requests to retire that come within this time are one: see Supervisor::depart().
+constexpr int kTogetherMs = 100;
+constexpr std::uint64_t kTogetherNs = kTogetherMs * 1'000'000ULL;
+
+constexpr const char *kAllAsked =
+    "every worker was asked to leave (SIGTERM), so the pool was closed";
 
 /// The last lines of what a worker wrote, for an error text.
 std::string last_lines(const std::string &tail) {
@@ -31,7 +39,8 @@ std::string last_lines(const std::string &tail) {
 
 }  // namespace
 
-Supervisor::Supervisor(Pool &pool) : pool_(pool), started_future_(started_.get_future()) {}
+Supervisor::Supervisor(Pool &pool)
+    : pool_(pool), watch_(pool), checkup_(pool), started_future_(started_.get_future()) {}
 
 Supervisor::~Supervisor() {
     stop();
@@ -39,6 +48,8 @@ Supervisor::~Supervisor() {
     children_.clear();
     signal_event_.reset();
     audit_event_.reset();
+    watch_event_.reset();
+    limits_event_.reset();
     if (base_ != nullptr) event_base_free(base_);
 }
 
@@ -87,11 +98,39 @@ bool Supervisor::add_events() {
             Pool &pool = static_cast<Supervisor *>(self)->pool_;
             const Pool::Lock lock(pool);
             pool.locked_wake_sleepers_with_hints();
+            pool.locked_split();
         },
         this));
-    return signal_event_ != nullptr && audit_event_ != nullptr &&
-           event_add(signal_event_.get(), nullptr) == 0 &&
-           event_add(audit_event_.get(), nullptr) == 0;
+    watch_event_.reset(event_new(
+        base_, pool_.watch_fd(), EV_READ | EV_PERSIST,
+        [](evutil_socket_t fd, short, void *self) {
+            sys::event_consume(fd);
+            static_cast<Supervisor *>(self)->on_watch();
+        },
+        this));
+    limits_event_.reset(event_new(
+        base_, pool_.limits_fd(), EV_READ | EV_PERSIST,
+        [](evutil_socket_t fd, short, void *self) {
+            sys::event_consume(fd);
+            static_cast<Supervisor *>(self)->on_limits();
+        },
+        this));
+    for (const EventHandle *added : {&signal_event_, &audit_event_, &watch_event_, &limits_event_})
+        if (*added == nullptr || event_add(added->get(), nullptr) != 0) return false;
+    return true;
+}
+
+void Supervisor::on_watch() {
+    const Pool::Lock lock(pool_);
+    watch_.locked_look(sys::monotonic_ns());
+    if (!pool_.locked_terminating() && checkup_.locked_look())
+        pool_.locked_arm_watch();
+    else
+        pool_.locked_watch_ended();
+}
+
+const GroupConfig &Supervisor::group_of(const Child &child) const {
+    return pool_.config().groups[pool_.config().group_of(child.worker)];
 }
 
 int Supervisor::wait_started() { return started_future_.get(); }
@@ -109,6 +148,7 @@ void Supervisor::stop() {
 
 void Supervisor::run() {
     pthread_setname_np(pthread_self(), "aiomq-superv");
+    oom_kills_ = sys::cgroup_oom_kills();
     for (auto &child : children_) {
         spawn(*child);
         if (killing_) break;
@@ -126,8 +166,8 @@ void Supervisor::started(int error) {
 void Supervisor::on_signal() {
     for (auto &child : children_) {
         if (child->pid == 0 || child->ready) continue;
-        if (pool_.segment().area(child->worker).state.load_acquire() == AIOMQ_WORKER_RUNNING)
-            become_ready(*child);
+        const std::uint32_t state = pool_.segment().area(child->worker).state.load_acquire();
+        if (state == AIOMQ_WORKER_RUNNING || state == AIOMQ_WORKER_RETIRING) become_ready(*child);
     }
     bool terminating = false;
     {
@@ -135,9 +175,59 @@ void Supervisor::on_signal() {
         if (pool_.segment().flags().corrupt.load_relaxed() != 0)
             pool_.locked_corrupt("a worker found it so");
         terminating = pool_.locked_terminating();
+        // Nested work goes on whatever the application does.
+        if (!terminating) pool_.locked_drain_lanes();
+        pool_.locked_split();
     }
     if (terminating) end_workers();
     maybe_end();
+}
+
+void Supervisor::on_limits() {
+    std::vector<std::uint32_t> stuck;
+    {
+        const Pool::Lock lock(pool_);
+        stuck = pool_.locked_look_at_limits();
+    }
+    for (const std::uint32_t worker : stuck) end_stuck(*children_[worker]);
+}
+
+/// Ends a worker that is stuck in an item; with a stuck signal it first has a moment to say where.
+void Supervisor::end_stuck(Child &child) {
+    if (child.pid == 0) return;
+    const int signal = group_of(child).stuck_signal;
+    if (signal == 0) {
+        kill_stuck(child);
+        return;
+    }
+    child.exit_watch.signal(signal);
+    child.kill_timer.reset(event_new(
+        base_, -1, EV_TIMEOUT,
+        [](evutil_socket_t, short, void *context) {
+            auto &due = *static_cast<Child *>(context);
+            due.owner->kill_stuck(due);
+        },
+        &child));
+    if (child.kill_timer == nullptr || event_add(child.kill_timer.get(), &kStuckSignalTime) != 0)
+        kill_stuck(child);
+}
+
+void Supervisor::kill_stuck(Child &child) {
+    if (child.pid == 0) return;
+    {
+        const Pool::Lock lock(pool_);
+        const auto culprit = pool_.locked_culprit(child.worker);
+        if (!culprit) {  // it has ended after all
+            pool_.seat(child.worker).overdue.clear();
+            if (pool_.locked_has_limits()) pool_.locked_look_by(sys::monotonic_ns());
+            return;
+        }
+        pool_.locked_event(AIOMQ_EVENT_KILLED, child.worker, child.pid, -SIGKILL,
+                           "worker " + std::to_string(child.worker) + " (pid " +
+                               std::to_string(child.pid) + ") is killed: " +
+                               pool_.locked_item_name(*culprit) + " ran longer than its timeout");
+    }
+    child.exit_watch.signal(SIGKILL);
 }
 
 void Supervisor::become_ready(Child &child) {
@@ -150,6 +240,7 @@ void Supervisor::become_ready(Child &child) {
     const Pool::Lock lock(pool_);
     pool_.locked_release_takeover(child.worker);
     pool_.seat(child.worker).ready_once = true;
+    pool_.locked_avoid(child.worker, false);
     pool_.locked_event(AIOMQ_EVENT_READY, child.worker, child.pid, 0,
                        "worker " + std::to_string(child.worker) + " is ready");
     for (std::uint32_t worker = 0; worker < pool_.worker_count(); ++worker)
@@ -180,24 +271,38 @@ void Supervisor::read_stderr(Child &child) {
 void Supervisor::on_exit(Child &child) {
     sys::ExitStatus status;
     if (!sys::reap(child.pid, status)) return;
+    if (status.signal == SIGKILL) {
+        const std::uint64_t kills = sys::cgroup_oom_kills();
+        status.out_of_memory = std::exchange(oom_kills_, kills) < kills;
+    }
     read_stderr(child);
     child.exit_event.reset();
     child.stderr_event.reset();
-    child.pidfd.reset();
+    child.kill_timer.reset();
+    child.exit_watch.reset();
     child.stderr_pipe.reset();
     const pid_t pid = std::exchange(child.pid, 0);
     const bool was_ready = std::exchange(child.ready, false);
-    const std::string what = "worker " + std::to_string(child.worker) + " (pid " +
-                             std::to_string(pid) + ") " + sys::describe_exit(status);
+    const std::string who =
+        "worker " + std::to_string(child.worker) + " (pid " + std::to_string(pid) + ") ";
+    const std::string what = who + sys::describe_exit(status);
     bool respawn = false;
+    bool retired = false;
     {
         const Pool::Lock lock(pool_);
         const bool leaving = pool_.segment().header().leave.load_relaxed() != 0;
         const bool expected = pool_.locked_terminating() || (leaving && status.exit_code == 0);
-        pool_.locked_event(expected ? AIOMQ_EVENT_LEFT : AIOMQ_EVENT_DIED, child.worker, pid,
-                           status.signal != 0 ? -status.signal : status.exit_code, what);
         WorkerSeat &seat = pool_.seat(child.worker);
         WorkerArea &area = pool_.segment().area(child.worker);
+        retired = !expected && was_ready && status.exit_code == 0 &&
+                  area.state.load_acquire() == AIOMQ_WORKER_RETIRING;
+        child.asked_ns = retired ? area.asked_ns.load_relaxed() : 0;
+        pool_.locked_event(expected  ? AIOMQ_EVENT_LEFT
+                           : retired ? AIOMQ_EVENT_RETIRED
+                                     : AIOMQ_EVENT_DIED,
+                           child.worker, pid,
+                           status.signal != 0 ? -status.signal : status.exit_code,
+                           retired ? who + "has retired" : what);
         seat.alive = false;
         pool_.segment().record(child.worker).pid = 0;
         pool_.locked_release_takeover(child.worker);
@@ -205,10 +310,11 @@ void Supervisor::on_exit(Child &child) {
             area.state.store_relaxed(AIOMQ_WORKER_ABSENT);
         // In a pool that ends by force every task gets the same outcome, once all workers are gone.
         if (!pool_.locked_terminating()) locked_recover(pool_, child.worker, pid, status);
-        respawn = !pool_.locked_terminating() && !leaving;
+        respawn = !pool_.locked_terminating() && !leaving && !departing_;
     }
     if (!was_ready && respawn) failed_start(child, status);
-    if (respawn && !killing_) schedule_respawn(child);
+    if (respawn && !killing_)
+        schedule_respawn(child, child.asked_ns != 0 ? kTogetherMs : retired ? 0 : backoff_ms());
     maybe_end();
 }
 
@@ -231,7 +337,7 @@ void Supervisor::failed_start(Child &child, const sys::ExitStatus &status) {
         area.abort_text[kAbortTextBytes - 1] = '\0';
         text = "worker " + std::to_string(child.worker) + " can't start: " + area.abort_text;
     } else {
-        text = "worker " + std::to_string(child.worker) + " (" + pool_.config().argv[0] + ") " +
+        text = "worker " + std::to_string(child.worker) + " (" + group_of(child).argv[0] + ") " +
                sys::describe_exit(status) + " before it was ready";
         const std::string lines = last_lines(child.stderr_tail);
         text +=
@@ -243,7 +349,7 @@ void Supervisor::failed_start(Child &child, const sys::ExitStatus &status) {
 void Supervisor::break_pool(int error, const std::string &text) {
     {
         const Pool::Lock lock(pool_);
-        pool_.locked_event(AIOMQ_EVENT_BROKEN, UINT32_MAX, 0, 0, text);
+        pool_.locked_event(AIOMQ_EVENT_BROKEN, AIOMQ_NO_WORKER, 0, 0, text);
         pool_.locked_terminate();
         pool_.locked_set_state(AIOMQ_POOL_BROKEN, text);
     }
@@ -256,7 +362,7 @@ void Supervisor::end_workers() {
     for (auto &child : children_) {
         child->respawn_timer.reset();
         child->respawn_due = false;
-        if (child->pid != 0) sys::signal_process(child->pidfd.get(), SIGKILL);
+        if (child->pid != 0) child->exit_watch.signal(SIGKILL);
     }
 }
 
@@ -267,8 +373,8 @@ void Supervisor::maybe_end() {
     {
         const Pool::Lock lock(pool_);
         const bool leaving = pool_.segment().header().leave.load_relaxed() != 0;
-        if (!leaving && !pool_.locked_terminating()) return;
-        std::string text = "the pool was terminated";
+        if (!leaving && !pool_.locked_terminating() && !departing_) return;
+        std::string text = departing_ ? kAllAsked : "the pool was terminated";
         ErrorText error;
         error.type = "aiomq.PoolClosed";
         int outcome = AIOMQ_POOL_CLOSED;
@@ -283,15 +389,59 @@ void Supervisor::maybe_end() {
         error.message = text;
         locked_fail_all(pool_, outcome, error);
         pool_.locked_set_state(AIOMQ_POOL_ENDED);
-        pool_.wake_application();
+        pool_.locked_nudge_application();
     }
     started(-ESHUTDOWN);
     if (stopping_.load_acquire() != 0) event_base_loopbreak(base_);
 }
 
-void Supervisor::schedule_respawn(Child &child) {
-    const std::uint32_t doublings = std::min(failed_starts_, kBackoffDoublings);
-    const int delay_ms = failed_starts_ == 0 ? 0 : kFirstBackoffMs << doublings;
+int Supervisor::backoff_ms() const {
+    return failed_starts_ == 0 ? 0 : kFirstBackoffMs << std::min(failed_starts_, kBackoffDoublings);
+}
+
+/// When this worker, or the one that left this place last, was asked to retire; 0: it was not.
+std::uint64_t Supervisor::asked_ns(const Child &child) const {
+    if (child.pid == 0) return child.asked_ns;
+    const WorkerArea &area = pool_.segment().area(child.worker);
+    return area.state.load_acquire() == AIOMQ_WORKER_RETIRING ? area.asked_ns.load_relaxed() : 0;
+}
+
+/// Whether all workers were asked to leave when @child was: then it is the end of a service or of a
+/// session, which asks every process. In a pool of one worker nothing tells that from a replacement.
+bool Supervisor::all_were_asked(const Child &child) const {
+    std::uint32_t asked = 0;
+    for (const auto &other : children_) {
+        const std::uint64_t when = asked_ns(*other);
+        const std::uint64_t apart =
+            when > child.asked_ns ? when - child.asked_ns : child.asked_ns - when;
+        if (when != 0 && apart <= kTogetherNs)
+            ++asked;
+        else if (other->pid != 0)
+            return false;
+    }
+    return asked > 1;
+}
+
+/// Every worker was asked to leave, and the dispatcher has not closed the pool: to start others in their
+/// place would be to go against whoever asked. What runs finishes, what has not started does not.
+void Supervisor::depart() {
+    departing_ = true;
+    for (auto &child : children_) {
+        child->respawn_timer.reset();
+        child->respawn_due = false;
+    }
+    {
+        const Pool::Lock lock(pool_);
+        pool_.locked_close(AIOMQ_CLOSE_DISCARD, kAllAsked);
+    }
+    maybe_end();
+}
+
+void Supervisor::schedule_respawn(Child &child, int delay_ms) {
+    if (failed_starts_ > 0) {
+        const Pool::Lock lock(pool_);
+        pool_.locked_avoid(child.worker, true);
+    }
     const timeval delay{delay_ms / 1000, delay_ms % 1000 * 1000};
     child.respawn_due = true;
     child.respawn_timer.reset(event_new(
@@ -299,7 +449,10 @@ void Supervisor::schedule_respawn(Child &child) {
         [](evutil_socket_t, short, void *context) {
             auto &due = *static_cast<Child *>(context);
             due.respawn_due = false;
-            due.owner->spawn(due);
+            if (due.asked_ns != 0 && due.owner->all_were_asked(due))
+                due.owner->depart();
+            else
+                due.owner->spawn(due);
         },
         &child));
     event_add(child.respawn_timer.get(), &delay);
@@ -319,11 +472,13 @@ void Supervisor::spawn(Child &child) {
         pool_.locked_reset_lanes(child.worker);
         WorkerArea &area = pool_.segment().area(child.worker);
         area.state.store_relaxed(AIOMQ_WORKER_STARTING);
+        area.asked_ns.store_relaxed(0);
         area.abort_text[0] = '\0';
         // Computed now, with `alive` set under the same lock: what is released from here on goes to
         // the successor's inbox, what was released before is not in the list.
         error = pool_.locked_write_takeover(child.worker, pool_.locked_loaned_blocks(child.worker));
         seat.alive = error == 0;
+        pool_.locked_hint_keyed(child.worker);
         if (seat.ready_once) {
             ++record.restarts;
             pool_.counters().restarts.add_by_single_writer(1);
@@ -334,7 +489,7 @@ void Supervisor::spawn(Child &child) {
     if (error == 0) error = launch(child, incarnation);
     if (error == 0) return;
     const std::string text = "can't start worker " + std::to_string(child.worker) + ": " +
-                             pool_.config().argv[0] + ": " + std::strerror(-error);
+                             group_of(child).argv[0] + ": " + std::strerror(-error);
     {
         const Pool::Lock lock(pool_);
         pool_.seat(child.worker).alive = false;
@@ -344,7 +499,7 @@ void Supervisor::spawn(Child &child) {
     // At the start this is the answer to create; later it may pass (no process, no descriptor left).
     ++failed_starts_;
     if (any_ready_ && !hopeless(false))
-        schedule_respawn(child);
+        schedule_respawn(child, backoff_ms());
     else
         break_pool(error, text);
     maybe_end();
@@ -378,7 +533,7 @@ int Supervisor::inherit(Child &child, UniqueFd &ret_stderr_write,
     pass(pool_.seat(child.worker).event_fd.get(), inherited::kOwnEvent);
     pass(pool_.fd(), inherited::kApplicationEvent);
     pass(pool_.supervisor_fd(), inherited::kSupervisorEvent);
-    pass(pool_.dispatcher_pidfd(), inherited::kDispatcherPidfd);
+    pass(pool_.own_exit_fd(), inherited::kDispatcher);
     pass(sys::is_open(STDERR_FILENO) ? STDERR_FILENO : null->get(), inherited::kStderr);
     for (std::size_t i = 0; i < config.extra_fds.size(); ++i)
         pass(config.extra_fds[i].get(), inherited::kExtraBase + static_cast<int>(i));
@@ -391,24 +546,25 @@ int Supervisor::launch(Child &child, std::uint32_t incarnation) {
     std::vector<sys::InheritedFd> inherited;
     if (const int error = inherit(child, stderr_write, sources, inherited); error != 0)
         return error;
-    const PoolConfig &config = pool_.config();
+    const GroupConfig &group = group_of(child);
     std::vector<std::string> environment;
     const auto is_ours = [](const std::string &entry) {
         return entry.starts_with(std::string(kWorkerVariable) + "=") ||
                entry.starts_with(std::string(kIndexVariable) + "=");
     };
-    for (const std::string &entry : config.environment)
+    for (const std::string &entry : group.environment)
         if (!is_ours(entry)) environment.push_back(entry);
     environment.push_back(std::string(kWorkerVariable) + "=" + std::to_string(child.worker) + "." +
                           std::to_string(incarnation));
     environment.push_back(std::string(kIndexVariable) + "=" + std::to_string(child.worker));
-    auto pid = sys::spawn(config.argv, environment, inherited,
-                          inherited::kExtraBase + static_cast<int>(config.extra_fds.size()));
+    auto pid =
+        sys::spawn(group.argv, environment, inherited,
+                   inherited::kExtraBase + static_cast<int>(pool_.config().extra_fds.size()));
     if (!pid) return pid.error();
-    auto pidfd = sys::open_pidfd(*pid);
-    child.exit_event.reset(!pidfd ? nullptr
+    auto watch = ExitWatch::child(*pid);
+    child.exit_event.reset(!watch ? nullptr
                                   : event_new(
-                                        base_, pidfd->get(), EV_READ | EV_PERSIST,
+                                        base_, watch->fd(), EV_READ | EV_PERSIST,
                                         [](evutil_socket_t, short, void *context) {
                                             auto &ended = *static_cast<Child *>(context);
                                             ended.owner->on_exit(ended);
@@ -430,10 +586,10 @@ int Supervisor::launch(Child &child, std::uint32_t incarnation) {
         kill(*pid, SIGKILL);
         sys::ExitStatus ignored;
         while (!sys::reap(*pid, ignored)) sched_yield();
-        return pidfd ? -ENOMEM : pidfd.error();
+        return watch ? -ENOMEM : watch.error();
     }
     child.pid = *pid;
-    child.pidfd = std::move(*pidfd);
+    child.exit_watch = std::move(*watch);
     const Pool::Lock lock(pool_);
     pool_.segment().record(child.worker).pid = child.pid;
     pool_.locked_event(AIOMQ_EVENT_SPAWNED, child.worker, child.pid, 0,

@@ -77,6 +77,15 @@ std::uint64_t number_in(const std::string &path, std::uint64_t fallback) {
     return std::strtoull(line.c_str(), nullptr, 10);
 }
 
+/// The number after @key in a file of "key number" lines; 0 when it is not there.
+std::uint64_t number_of(const std::string &path, std::string_view key) {
+    std::ifstream file(path);
+    std::string name;
+    for (std::uint64_t value = 0; file >> name >> value;)
+        if (name == key) return value;
+    return 0;
+}
+
 /// This process's directory in the cgroup hierarchy of @controller, "" for version 2.
 std::string cgroup_path(std::string_view controller) {
     std::ifstream file("/proc/self/cgroup");
@@ -165,6 +174,24 @@ std::uint64_t cgroup_available_bytes() {
     return available;
 }
 
+std::uint64_t cgroup_oom_kills() {
+    // Where the hierarchy is shown from its middle, this process's own directory is its root.
+    const auto look = [](const std::string &root, const std::string &path, const char *file) {
+        const std::uint64_t kills = number_of(root + path + file, "oom_kill");
+        return kills != 0 ? kills : number_of(root + file, "oom_kill");
+    };
+    return look("/sys/fs/cgroup", cgroup_path(""), "/memory.events") +
+           look("/sys/fs/cgroup/memory", cgroup_path("memory"), "/memory.oom_control");
+}
+
+std::uint64_t private_memory_bytes() {
+    std::ifstream file("/proc/self/status");
+    std::string line;
+    while (std::getline(file, line))
+        if (line.starts_with("RssAnon:")) return std::strtoull(line.c_str() + 8, nullptr, 10) << 10;
+    return 0;
+}
+
 Result<UniqueFd> sealed_memfd(const char *name, std::uint64_t bytes) {
     if (bytes > static_cast<std::uint64_t>(INT64_MAX)) return Result<UniqueFd>::failure(-ENOMEM);
     constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -232,6 +259,22 @@ Result<UniqueFd> open_pidfd(pid_t pid) { return checked_fd(syscall(SYS_pidfd_ope
 
 int signal_process(int pidfd, int signal) {
     return syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0) == 0 ? 0 : -errno;
+}
+
+int start_thread(const char *name, std::size_t stack_bytes, void *(*body)(void *), void *argument,
+                 pthread_t &ret_thread) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, stack_bytes);
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int error = pthread_create(&ret_thread, &attributes, body, argument);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    pthread_attr_destroy(&attributes);
+    if (error == 0) pthread_setname_np(ret_thread, name);
+    return -error;
 }
 
 int poll_readable(int fd, std::uint64_t timeout_ns) {
@@ -342,6 +385,8 @@ std::string describe_exit(const ExitStatus &status) {
     if (status.signal == 0) return "exited with status " + std::to_string(status.exit_code);
     std::string text = "was killed by signal " + std::to_string(status.signal);
     if (const char *name = sigabbrev_np(status.signal)) text += std::string(" (SIG") + name + ")";
+    if (status.out_of_memory)
+        text += ": the kernel's out-of-memory killer has struck in this memory cgroup";
     return text;
 }
 

@@ -4,6 +4,7 @@
 // restarts on EINTR, and creates descriptors close-on-exec.
 #pragma once
 
+#include <pthread.h>
 #include <sys/types.h>
 
 #include <cerrno>
@@ -64,6 +65,9 @@ inline constexpr std::uint64_t kForever = UINT64_MAX;
 std::uint64_t monotonic_ns();
 /// Resolution of some milliseconds, a quarter of the cost: for ages that people read.
 std::uint64_t monotonic_coarse_ns();
+/// How far monotonic_coarse_ns() may lag behind: not only its resolution, since busy virtual machines
+/// take ticks late (22 ms were seen where it is 4).
+inline constexpr std::uint64_t kCoarseLagNs = 50000000;
 std::uint64_t realtime_ns();
 
 std::size_t page_size();
@@ -72,6 +76,10 @@ unsigned usable_cpus();
 std::uint64_t physical_memory_bytes();
 /// What the memory cgroups above this process still allow, or UINT64_MAX without a limit.
 std::uint64_t cgroup_available_bytes();
+/// Memory that only this process has (RssAnon): pages of files and shared memory do not count.
+std::uint64_t private_memory_bytes();
+/// How many processes the kernel's OOM killer has ended in this process's memory cgroup and below it.
+std::uint64_t cgroup_oom_kills();
 
 /// A memfd of @bytes, sealed against growing, shrinking and further seals. Sparse: see commit().
 Result<UniqueFd> sealed_memfd(const char *name, std::uint64_t bytes);
@@ -92,6 +100,9 @@ int make_pipe(UniqueFd &ret_read, UniqueFd &ret_write);
 Result<UniqueFd> open_pidfd(pid_t pid);
 /// Sends @signal through a pidfd, which can't hit a recycled pid.
 int signal_process(int pidfd, int signal);
+/// Starts a thread that has all signals blocked: those are for the user's threads. 0 or -errno.
+int start_thread(const char *name, std::size_t stack_bytes, void *(*body)(void *), void *argument,
+                 pthread_t &ret_thread);
 /// Waits up to @timeout_ns for @fd to become readable: 1, 0 (time is over) or -errno (-EINTR too).
 int poll_readable(int fd, std::uint64_t timeout_ns);
 /// Duplicate at or above @lowest, close-on-exec.
@@ -124,6 +135,7 @@ struct ExitStatus {
     bool known = false;
     int exit_code = -1;
     int signal = 0;
+    bool out_of_memory = false;  ///< set by who knows: the kernel's OOM killer has struck meanwhile
 };
 /// Reaps @pid if it has ended. False: it still runs.
 bool reap(pid_t pid, ExitStatus &ret_status);

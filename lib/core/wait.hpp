@@ -11,7 +11,11 @@
 // and by one that was woken into long work or stopped (the wake audit, see supervisor.hpp).
 #pragma once
 
+#include <sched.h>
+
+#include <bit>
 #include <cstdint>
+#include <vector>
 
 #include "format.hpp"
 #include "sys.hpp"
@@ -33,10 +37,11 @@ class WorkerBits {
     bool test(std::uint32_t worker) const {
         return (words_[worker / 64].load_seq() & bit(worker)) != 0;
     }
-    /// Clears one set bit among the first @workers and names it. False: none is set.
-    bool take_any(std::uint32_t workers, std::uint32_t &ret_worker) {
+    /// Clears one set bit among the first @workers of @among and names it. False: none is set.
+    bool take_any(const std::vector<std::uint64_t> &among, std::uint32_t workers,
+                  std::uint32_t &ret_worker) {
         for (std::uint32_t base = 0; base < workers; base += 64) {
-            std::uint64_t bits = words_[base / 64].load_seq();
+            std::uint64_t bits = words_[base / 64].load_seq() & among[base / 64];
             while (bits != 0) {
                 const auto worker = base + static_cast<std::uint32_t>(__builtin_ctzll(bits));
                 if (worker < workers && clear(worker)) {
@@ -48,9 +53,15 @@ class WorkerBits {
         }
         return false;
     }
-    bool any(std::uint32_t workers) const {
+    std::uint32_t count(const std::vector<std::uint64_t> &among, std::uint32_t workers) const {
+        int bits = 0;
         for (std::uint32_t base = 0; base < workers; base += 64)
-            if (words_[base / 64].load_seq() != 0) return true;
+            bits += std::popcount(words_[base / 64].load_seq() & among[base / 64]);
+        return static_cast<std::uint32_t>(bits);
+    }
+    bool any(const std::vector<std::uint64_t> &among, std::uint32_t workers) const {
+        for (std::uint32_t base = 0; base < workers; base += 64)
+            if ((words_[base / 64].load_seq() & among[base / 64]) != 0) return true;
         return false;
     }
 
@@ -70,15 +81,18 @@ class SpinBudget {
     SpinBudget(std::uint64_t requested_ns, unsigned parties, unsigned cpus) {
         if (requested_ns != UINT64_MAX) {
             cap_ns_ = floor_ns_ = budget_ns_ = requested_ns;
-        } else if (parties <= cpus) {  // else the one that is waited for may need this very CPU
+        } else if (parties <= cpus) {
             cap_ns_ = budget_ns_ = kCap;
             floor_ns_ = kFloor;
+        } else {  // the one that is waited for may need this very CPU
+            yields_ = true;
         }
     }
 
     /// Calls @ready until it is true or the budget is used up. Returns its last answer.
     template <typename Ready>
     bool spin(Ready ready) {
+        if (yields_) return yield(ready);
         if (budget_ns_ == 0) return ready();
         const std::uint64_t end = sys::monotonic_ns() + budget_ns_;
         do {
@@ -95,15 +109,44 @@ class SpinBudget {
     }
 
     std::uint64_t budget_ns() const { return budget_ns_; }
+    /// For how many calls it has found yielding not worth while.
+    unsigned calls_without_yield() const { return calls_without_; }
 
   private:
+    /// Without a CPU to spare: lets the others run once, which saves both sides a sleep and a wake-up
+    /// if what we wait for comes of it soon. When it does not (nobody has anything to do, or somebody's
+    /// long work takes the CPU, where a sleeper would have been let in sooner), the next calls do
+    /// without, twice as many each time.
+    template <typename Ready>
+    bool yield(Ready ready) {
+        if (ready()) return true;
+        if (calls_without_ > 0) {
+            --calls_without_;
+            return false;
+        }
+        const std::uint64_t end = sys::monotonic_ns() + kYieldPays;
+        sched_yield();
+        const bool found = ready();
+        if (found && sys::monotonic_ns() <= end)
+            back_off_ = 0;
+        else if (back_off_ < kMostBackOff)
+            back_off_ = back_off_ * 2 + 1;
+        calls_without_ = back_off_;
+        return found;
+    }
+
     static constexpr std::uint64_t kCap = 50000;   // one wake-up: 7 to 60 µs on virtual machines
     static constexpr std::uint64_t kFloor = 2000;  // enough to notice that times have changed
     static constexpr int kLooksPerClock = 32;
+    static constexpr std::uint64_t kYieldPays = 200000;  // a few times what two wake-ups cost
+    static constexpr unsigned kMostBackOff = 1023;
 
     std::uint64_t budget_ns_ = 0;
     std::uint64_t cap_ns_ = 0;
     std::uint64_t floor_ns_ = 0;
+    bool yields_ = false;
+    unsigned back_off_ = 0;
+    unsigned calls_without_ = 0;
 };
 
 }  // namespace aiomq

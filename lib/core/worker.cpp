@@ -19,6 +19,13 @@ constexpr std::uint64_t kDataBlockBytes = 16 << 10;
 /// Results of this size and above get a block of their own.
 constexpr std::uint64_t kLargeBytes = kDataBlockBytes / 4;
 
+/// Messages that name a slot of one generation: {generation:32, slot:20}.
+constexpr unsigned kSlotBits = 20;
+constexpr std::uint64_t kSlotMask = (1U << kSlotBits) - 1;
+
+constexpr std::uint32_t kPublicFlags = 0xff;
+/// How often the process's private memory is looked at, while items complete.
+constexpr std::uint64_t kMemoryLookNs = 100'000'000;
 /// How many hints ahead a task's lines are fetched into the cache.
 constexpr std::uint32_t kPrefetch = 3;
 /// Small, but with room for the thread-local storage of whatever libraries the program loads.
@@ -28,10 +35,9 @@ bool is_data(std::uint16_t kind) { return kind >= AIOMQ_KIND_BYTES; }
 
 /// Ends this process when the dispatcher is gone, whatever its loop is doing.
 void *watch_dispatcher(void *argument) {
-    const int pidfd = static_cast<int>(reinterpret_cast<std::intptr_t>(argument));  // NOLINT
-    pthread_setname_np(pthread_self(), "aiomq-watchdog");
+    const int dispatcher = static_cast<int>(reinterpret_cast<std::intptr_t>(argument));  // NOLINT
     for (;;)
-        if (sys::poll_readable(pidfd, sys::kForever) > 0) kill(getpid(), SIGKILL);
+        if (sys::poll_readable(dispatcher, sys::kForever) > 0) kill(getpid(), SIGKILL);
     return nullptr;
 }
 
@@ -73,7 +79,7 @@ int Worker::open(std::unique_ptr<Worker> &ret_worker, std::string &ret_text) {
     worker->event_fd_.reset(inherited::kOwnEvent);
     worker->application_fd_.reset(inherited::kApplicationEvent);
     worker->supervisor_fd_.reset(inherited::kSupervisorEvent);
-    worker->dispatcher_pidfd_.reset(inherited::kDispatcherPidfd);
+    worker->dispatcher_fd_.reset(inherited::kDispatcher);
     worker->stderr_fd_.reset(inherited::kStderr);
     for (int fd = inherited::kMemory; fd < inherited::kCount; ++fd) sys::set_cloexec(fd, true);
     int error = worker->start_watchdog();
@@ -86,9 +92,9 @@ int Worker::open(std::unique_ptr<Worker> &ret_worker, std::string &ret_text) {
 
 int Worker::start_watchdog() {
     // The thread serves a running process, the signal a stopped one. The thread that started us is the
-    // supervisor, which outlives us; if the dispatcher went before this call, the pidfd says so.
+    // supervisor, which outlives us; if the dispatcher went before this call, that descriptor says so.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (sys::poll_readable(dispatcher_pidfd_.get(), 0) > 0) kill(getpid(), SIGKILL);
+    if (sys::poll_readable(dispatcher_fd_.get(), 0) > 0) kill(getpid(), SIGKILL);
     void *guard =
         mmap(nullptr, sys::page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (guard == MAP_FAILED) return -errno;
@@ -96,19 +102,10 @@ int Worker::start_watchdog() {
     if (madvise(guard, sys::page_size(), MADV_WIPEONFORK) != 0) return -errno;
     *fork_guard_ = 1;
 
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, kWatchdogStackBytes);
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are for the user's threads
-    const int error = pthread_create(
-        &watchdog_, &attributes, watch_dispatcher,
-        reinterpret_cast<void *>(static_cast<std::intptr_t>(dispatcher_pidfd_.get())));  // NOLINT
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    pthread_attr_destroy(&attributes);
-    return -error;
+    return sys::start_thread(
+        "aiomq-watchdog", kWatchdogStackBytes, watch_dispatcher,
+        reinterpret_cast<void *>(static_cast<std::intptr_t>(dispatcher_fd_.get())),  // NOLINT
+        watchdog_);
 }
 
 int Worker::open_memory(std::string &ret_text) {
@@ -118,12 +115,18 @@ int Worker::open_memory(std::string &ret_text) {
     const Layout &layout = segment_->layout();
     area_ = &segment_->area(index_);
     WorkerRecord &record = segment_->record(index_);
+    has_limits_ = record.max_tasks != 0 || record.max_memory_bytes != 0;
     outbox_ = LaneWriter(segment_->outbox(index_), layout.outbox_cells, &area_->outbox_tail,
                          &record.outbox_head);
     inbox_ = LaneReader(record.inbox, kInboxCells, &record.inbox_tail, &area_->inbox_head);
-    for (std::uint32_t queue = 0; queue < layout.queues; ++queue)
-        rings_.emplace_back(segment_->ring_cells(queue), layout.ring_cells,
-                            &segment_->queue_head(queue).head, &segment_->queue(queue).tail);
+    for (std::uint32_t i = 0; i < record.served_count && i < kMaxQueues; ++i) {
+        const std::uint32_t queue = record.served[i];
+        if (queue >= layout.queues) continue;
+        served_.push_back({queue,
+                           Ring(segment_->ring_cells(queue), layout.ring_cells,
+                                &segment_->queue_head(queue).head, &segment_->queue(queue).tail),
+                           {}});
+    }
     std::vector<BlockRange> taken;
     if (record.takeover_count > 0 &&
         segment_->in_request_arena(record.takeover_offset,
@@ -151,6 +154,7 @@ int Worker::ready() {
     stderr_fd_.reset();
     is_ready_ = true;
     area_->state.store_seq(AIOMQ_WORKER_RUNNING);
+    if (retiring()) area_->state.store_seq(AIOMQ_WORKER_RETIRING);
     return sys::event_signal(supervisor_fd_.get());
 }
 
@@ -194,17 +198,25 @@ std::int64_t Worker::claim(aiomq_job *ret_jobs, std::size_t count) {
 
 int Worker::claim_one(const aiomq_job *&ret_job) {
     if (!is_ready_) return -EPROTO;
+    if (retiring()) {
+        settle();
+        return -ESHUTDOWN;
+    }
     const std::uint32_t slots = segment_->layout().slots;
-    for (std::uint32_t queue = 0; queue < rings_.size(); ++queue) {
+    if (segment_->header().keyed.load_relaxed() != 0) take_inbox();
+    for (Served &served : served_) {
+        if (!served.keyed.empty() && claim_keyed(served, ret_job)) return 1;
+        auto &[queue, ring, keyed] = served;
         std::uint32_t slot = 0;
         RingStatus status = RingStatus::kOk;
-        while ((status = rings_[queue].pop(slot)) == RingStatus::kOk) {
+        while ((status = ring.pop(slot)) == RingStatus::kOk) {
             if (untold_) wake_application();  // ordered by the pop's exchange
             if (slot >= slots) return damaged();
-            const std::uint32_t soon = rings_[queue].guess(kPrefetch);
+            const std::uint32_t soon = ring.guess(kPrefetch);
             if (soon < slots) {
                 __builtin_prefetch(&segment_->slot(soon), 1);
                 __builtin_prefetch(&segment_->request(soon));
+                if (limits_) __builtin_prefetch(&segment_->request(soon).start_by_ns);
             }
             SlotWord word;
             if (!aiomq::claim(segment_->slot(slot), queue, index_, incarnation_, word)) continue;
@@ -215,6 +227,36 @@ int Worker::claim_one(const aiomq_job *&ret_job) {
     }
     settle();
     return segment_->header().leave.load_seq() != 0 ? -ESHUTDOWN : 0;
+}
+
+/// Takes the next task that waits for this very worker.
+bool Worker::claim_keyed(Served &served, const aiomq_job *&ret_job) {
+    settle();  // no pop's exchange here to order it
+    while (!served.keyed.empty()) {
+        const std::uint64_t hint = served.keyed.front();
+        served.keyed.pop_front();
+        const auto slot = static_cast<std::uint32_t>(hint & kSlotMask);
+        const auto generation = static_cast<std::uint32_t>(hint >> kSlotBits);
+        SlotWord word;
+        if (!aiomq::claim_keyed(segment_->slot(slot), generation, index_, incarnation_, word))
+            continue;
+        ret_job = &begin_job(slot, word).view;
+        return true;
+    }
+    return false;
+}
+
+/// Sorts a hint to its queue; what is stale already is dropped.
+void Worker::take_hint(std::uint64_t hint) {
+    const std::uint64_t slot = hint & kSlotMask;
+    if (slot >= segment_->layout().slots) {
+        damaged();
+        return;
+    }
+    const SlotWord word(segment_->slot(static_cast<std::uint32_t>(slot)).word.load_acquire());
+    if (word.generation() != static_cast<std::uint32_t>(hint >> kSlotBits)) return;
+    for (Served &served : served_)
+        if (served.queue == word.queue()) served.keyed.push_back(hint);
 }
 
 Worker::Job &Worker::begin_job(std::uint32_t slot, SlotWord word) {
@@ -231,29 +273,36 @@ Worker::Job &Worker::begin_job(std::uint32_t slot, SlotWord word) {
     job.word = word;
     job.in_use = true;
     job.many = request.items != 1;
+    limits_ = (request.flags & request_flag::kLimited) != 0;
+    job.guarded = limits_ || (request.skip_block != 0 && request.attempt > 1);
+    job.nested = (request.flags & request_flag::kNested) != 0;
     job.started = job.finished = 0;
     job.block = job.data = job.data_used = job.data_bytes = job.held = 0;
     aiomq_job &view = job.view;
     view.task_id = request.task_id;
     view.job = job.handle;
     view.function = request.function;
-    view.flags = request.flags;
+    view.flags = request.flags & kPublicFlags;
     view.kind = request.kind;
     view.attempt = static_cast<std::uint16_t>(request.attempt);
     view.first_item = request.item_base;
     view.end_item = job.many ? ItemRange::unpack(segment_->slot(slot).range.load_acquire()).end : 1;
     view.integer = request.integer;
     view.payload_bytes = request.payload_bytes;
+    view.timeout_ns = (request.flags & request_flag::kLimited) != 0 ? request.timeout_ns : 0;
     view.payload = request.payload_offset == 0 ? request.inline_payload
                                                : segment_->at<const void>(request.payload_offset);
     return job;
 }
 
-/// Nothing of it has started and nothing will: it needs no outcome block to end.
-bool Worker::all_withdrawn(const Job &job) {
+/// Every item of a task of many has started or was withdrawn.
+bool Worker::nothing_left(const Job &job) {
     const ItemRange range = ItemRange::unpack(segment_->slot(job.slot).range.load_acquire());
-    return job.started == 0 && range.next >= range.end;
+    return range.next >= range.end;
 }
+
+/// Nothing of it has started and nothing will: it needs no outcome block to end.
+bool Worker::all_withdrawn(const Job &job) { return job.started == 0 && nothing_left(job); }
 
 /// A task of many items needs its outcome block, zeroed and named in the slot, before any item starts.
 bool Worker::room_in(Job &job) {
@@ -277,19 +326,110 @@ int Worker::start(std::uint32_t handle, std::uint32_t &ret_item) {
     Job *job = find(handle);
     if (job == nullptr) return -EINVAL;
     settle();
-    if (!job->many) {
-        if (job->started != 0) return -ENODATA;
-        ret_item = 0;
-        start_only_item(segment_->slot(job->slot));
-    } else if (!all_withdrawn(*job) && !room_in(*job)) {
-        return -ENOMEM;
-    } else if (!start_item(segment_->slot(job->slot), ret_item)) {
-        if (job->finished == job->started) finish_job(*job);
-        return -ENODATA;
-    }
+    const int error = job->guarded ? start_guarded(*job, ret_item) : start_next(*job, ret_item, 1);
+    if (error != 0) return error;
     ++job->started;
     ++running_;
     area_->started.add_by_single_writer(1);
+    set_current(std::uint64_t{job->slot + 1} << 32 | ret_item);
+    return 0;
+}
+
+/// Raises `next`: from here on the item counts as started.
+int Worker::start_next(Job &job, std::uint32_t &ret_item, std::uint32_t stamp) {
+    if (!job.many) {
+        if (job.started != 0) return -ENODATA;
+        if (retiring()) return -ESHUTDOWN;
+        ret_item = 0;
+        start_only_item(segment_->slot(job.slot), stamp);
+        return 0;
+    }
+    if (retiring() && !nothing_left(job)) return -ESHUTDOWN;
+    if (!all_withdrawn(job) && !room_in(job)) return -ENOMEM;
+    if (start_item(segment_->slot(job.slot), ret_item)) return 0;
+    if (job.finished == job.started) finish_job(job);
+    return -ENODATA;
+}
+
+/// The same for a task with limits, or one that is run again: items that are late end here as EXPIRED,
+/// and those that an earlier attempt delivered are passed over.
+int Worker::start_guarded(Job &job, std::uint32_t &ret_item) {
+    const Request &request = segment_->request(job.slot);
+    const bool limited = (request.flags & request_flag::kLimited) != 0;
+    const std::uint64_t now_ns = limited ? sys::monotonic_coarse_ns() : 0;
+    const bool late = limited && now_ns >= request.start_by_ns;
+    const bool timed = job.view.timeout_ns != 0;
+    const std::uint32_t stamp = timed ? start_stamp(now_ns, request.submitted_ns) : 1;
+    const SkipBlock *skip = nullptr;
+    if (request.skip_block != 0 && request.attempt > 1) {
+        const std::uint64_t offset = skip_offset(segment_->layout(), request);
+        if (!segment_->in_request_arena(offset, skip_bytes(request.items))) return damaged();
+        skip = segment_->at<SkipBlock>(offset);
+    }
+    const auto is_delivered = [skip](std::uint32_t item) {
+        const auto *bits = reinterpret_cast<const std::uint64_t *>(skip + 1);  // NOLINT
+        return (bits[item / 64] >> item % 64 & 1) != 0;
+    };
+    for (;;) {
+        if (const int error = start_next(job, ret_item, stamp); error != 0) return error;
+        if (skip != nullptr && is_delivered(ret_item)) {
+            ++job.started;
+            ++job.finished;
+            continue;
+        }
+        if (!late || (skip != nullptr && ret_item < skip->started_before)) break;
+        ++job.started;
+        aiomq_item expired{};
+        expired.index = ret_item;
+        expired.status = AIOMQ_EXPIRED;
+        if (const int error = publish(job, expired); error != 0) return error;
+        const int ended = end_item(job);
+        if (ended != 0) return ended < 0 ? ended : -ENODATA;
+    }
+    if (timed && job.many)
+        outcome_of(job, ret_item)->head.store_relaxed(OutcomeHead{0, 0, stamp}.pack());
+    return 0;
+}
+
+/// Where an item of many that has started has its outcome; null: it has not started.
+ItemOutcome *Worker::outcome_of(const Job &job, std::uint32_t item) {
+    if (job.block == 0) return nullptr;
+    auto *block = segment_->at<OutcomeBlock>(job.block);
+    const std::uint32_t position = item - segment_->request(job.slot).item_base;
+    const ItemRange range = ItemRange::unpack(segment_->slot(job.slot).range.load_relaxed());
+    if (position >= block->count || item >= range.next) return nullptr;
+    return reinterpret_cast<ItemOutcome *>(block + 1) + position;  // NOLINT
+}
+
+std::uint64_t Worker::started_ns(std::uint32_t handle, std::uint32_t item) {
+    const Job *job = find(handle);
+    if (job == nullptr || job->view.timeout_ns == 0) return 0;
+    std::uint32_t stamp = 0;
+    if (job->many) {
+        const ItemOutcome *outcome = outcome_of(*job, item);
+        if (outcome == nullptr) return 0;
+        const OutcomeHead head = OutcomeHead::unpack(outcome->head.load_relaxed());
+        if (head.status == AIOMQ_PENDING) stamp = head.bytes;
+    } else if (job->started != job->finished) {
+        stamp = ItemRange::unpack(segment_->slot(job->slot).range.load_relaxed()).end;
+    }
+    if (stamp == 0) return 0;
+    return stamped_ns(stamp, segment_->request(job->slot).submitted_ns);
+}
+
+void Worker::set_current(std::uint64_t current) {
+    area_->current.store_relaxed(current);
+    turn();
+}
+
+int Worker::enter(std::uint32_t handle, std::uint32_t item) {
+    if (handle == UINT32_MAX) {
+        set_current(0);
+        return 0;
+    }
+    const Job *job = find(handle);
+    if (job == nullptr) return -EINVAL;
+    set_current(std::uint64_t{job->slot + 1} << 32 | item);
     return 0;
 }
 
@@ -364,18 +504,27 @@ int Worker::complete(std::uint32_t handle, const aiomq_item &item) {
           item.status == AIOMQ_TIMED_OUT) ||
         (is_data(item.kind) && item.value.data == nullptr && item.bytes > 0))
         return -EINVAL;
-    const int error = job->many ? publish_of_many(*job, item) : publish_one(*job, item);
-    if (error != 0) return error;
-    ++job->finished;
+    if (const int error = publish(*job, item); error != 0) return error;
     --running_;
     area_->completed.add_by_single_writer(1);
     if (item.status != AIOMQ_OK) area_->failed.add_by_single_writer(1);
-    if (job->finished < job->started) return 0;
-    if (job->many) {
-        const ItemRange range = ItemRange::unpack(segment_->slot(job->slot).range.load_acquire());
-        if (range.next < range.end) return 0;
-    }
-    const int damage = finish_job(*job);
+    if (waiting_ != 0) stop_waiting(handle, item.index);
+    // What is said of a dead worker's thread must not name an item that had ended.
+    if (area_->current.load_relaxed() == (std::uint64_t{job->slot + 1} << 32 | item.index))
+        area_->current.store_relaxed(0);
+    if (has_limits_) look_at_limits();
+    return end_item(*job);
+}
+
+int Worker::publish(Job &job, const aiomq_item &item) {
+    return job.many ? publish_of_many(job, item) : publish_one(job, item);
+}
+
+/// A started item has its outcome. 1: it was the job's last; 0; or -errno.
+int Worker::end_item(Job &job) {
+    if (++job.finished < job.started) return 0;
+    if (job.many && !nothing_left(job)) return 0;
+    const int damage = finish_job(job);
     return damage != 0 ? damage : 1;
 }
 
@@ -384,7 +533,7 @@ int Worker::publish_one(Job &job, const aiomq_item &item) {
     if (job.finished != 0) return -EALREADY;
     Slot &slot = segment_->slot(job.slot);
     if (!is_data(item.kind)) {
-        slot.value = static_cast<std::uint64_t>(item.value.integer);
+        slot.value.store_relaxed(static_cast<std::uint64_t>(item.value.integer));
     } else {
         std::uint64_t block = 0;
         for (const std::uint64_t offset : job.unnamed)
@@ -398,7 +547,7 @@ int Worker::publish_one(Job &job, const aiomq_item &item) {
         }
         if (block == 0 && item.bytes > 0)
             std::memcpy(slot.inline_result, item.value.data, item.bytes);
-        slot.value = item.bytes;
+        slot.value.store_relaxed(item.bytes);
         slot.block_offset.store_relaxed(block);
         job.block = block;
     }
@@ -408,16 +557,13 @@ int Worker::publish_one(Job &job, const aiomq_item &item) {
 }
 
 int Worker::publish_of_many(Job &job, const aiomq_item &item) {
-    if (job.block == 0) return -EINVAL;
-    auto *block = segment_->at<OutcomeBlock>(job.block);
-    const std::uint32_t position = item.index - segment_->request(job.slot).item_base;
-    const ItemRange range = ItemRange::unpack(segment_->slot(job.slot).range.load_relaxed());
-    if (position >= block->count || item.index >= range.next) return -EINVAL;
-    auto &outcome = reinterpret_cast<ItemOutcome *>(block + 1)[position];  // NOLINT
-    if (outcome.head.load_relaxed() != 0) return -EALREADY;
+    ItemOutcome *found = outcome_of(job, item.index);
+    if (found == nullptr) return -EINVAL;
+    ItemOutcome &outcome = *found;
+    if (OutcomeHead::unpack(outcome.head.load_relaxed()).status != AIOMQ_PENDING) return -EALREADY;
     OutcomeHead head{item.status, item.kind, 0};
     if (!is_data(item.kind)) {
-        outcome.value = static_cast<std::uint64_t>(item.value.integer);
+        outcome.value.store_relaxed(static_cast<std::uint64_t>(item.value.integer));
     } else {
         if (item.bytes > UINT32_MAX) return -EMSGSIZE;
         head.bytes = static_cast<std::uint32_t>(item.bytes);
@@ -429,7 +575,7 @@ int Worker::publish_of_many(Job &job, const aiomq_item &item) {
             if (error != 0) return error;
             std::memcpy(segment_->at<void>(offset), item.value.data, item.bytes);
         }
-        outcome.value = offset;
+        outcome.value.store_relaxed(offset);
     }
     outcome.head.store_release(head.pack());
     if ((job.view.flags & AIOMQ_TASK_PROGRESS) != 0 && !std::exchange(job.unreported, true))
@@ -465,6 +611,8 @@ int Worker::fail(std::uint32_t handle, std::uint32_t item, const ErrorText &erro
 /// All started items have outcomes and none is left: DONE, then the hint.
 int Worker::finish_job(Job &job) {
     const std::uint32_t slot = job.slot;
+    if (!retained_.empty()) keep_payload(job);
+    for_supervisor_ |= job.nested;
     const bool sound = finish(segment_->slot(slot), job.word);
     end_job(job);
     if (!sound) return damaged();
@@ -499,6 +647,10 @@ void Worker::settle() {
 
 void Worker::wake_application() {
     untold_ = false;
+    if (std::exchange(for_supervisor_, false)) {  // which wakes the application, if need be
+        sys::event_signal(supervisor_fd_.get());
+        return;
+    }
     auto &flag = segment_->flags().application;
     if (flag.load_seq() != 0 && flag.exchange_seq(0) != 0) {
         sys::event_signal(application_fd_.get());
@@ -512,14 +664,18 @@ int Worker::flush() {
     for (const std::uint32_t handle : unreported_) {
         Job *job = find(handle);
         if (job == nullptr || !std::exchange(job->unreported, false)) continue;
+        for_supervisor_ |= job->nested;
         tell(Notice::kProgress, job->slot);
     }
     unreported_.clear();
     settle();
+    if (!outbox_backlog_.empty()) flush_outbox();
+    if (std::exchange(given_back_, false)) sys::event_signal(supervisor_fd_.get());
     return 0;
 }
 
 void Worker::take_inbox() {
+    if (!outbox_backlog_.empty()) flush_outbox();
     std::uint64_t cell = 0;
     bool any = false;
     while (inbox_.pop(cell) == LaneStatus::kOk) {
@@ -527,20 +683,42 @@ void Worker::take_inbox() {
         const Message message = Message::unpack(cell);
         if (message.notice == Notice::kRelease) {
             arena_.release(message.value * kBlockAlign);
+        } else if (message.notice == Notice::kAsk) {
+            check_claim(message.value);
         } else if (message.notice == Notice::kCancel) {
-            const auto slot = static_cast<std::uint32_t>(message.value & ((1U << 20) - 1));
-            const auto generation = static_cast<std::uint32_t>(message.value >> 20);
+            const auto slot = static_cast<std::uint32_t>(message.value & kSlotMask);
+            const auto generation = static_cast<std::uint32_t>(message.value >> kSlotBits);
             for (const auto &job : jobs_)
                 if (job->in_use && job->slot == slot && job->word.generation() == generation)
                     cancelled_.push_back(job->handle);
+        } else if (message.notice == Notice::kHint) {
+            take_hint(message.value);
+        } else if (message.notice == Notice::kAnswer || message.notice == Notice::kRefused) {
+            answers_.push_back(message);
+            answers_unseen_ = true;
         }
     }
     if (!any) return;
     inbox_.publish();
     settle();
     count_memory();
-    // The dispatcher holds more for us in its own memory: tell it that there is room now.
-    if (segment_->record(index_).inbox_waiting.load_seq() != 0) wake_application();
+    // The dispatcher holds more for us in its own memory: say that there is room now. To the supervisor,
+    // since an application that only collects, or is busy, would not look.
+    if (segment_->record(index_).inbox_waiting.load_seq() != 0)
+        sys::event_signal(supervisor_fd_.get());
+}
+
+/// A slot that says it is claimed by us is one of our jobs.
+void Worker::check_claim(std::uint64_t question) {
+    const auto slot = static_cast<std::uint32_t>(question & ((1U << 20) - 1));
+    if (slot >= segment_->layout().slots) return;
+    const SlotWord word(segment_->slot(slot).word.load_acquire());
+    if (word.phase() != Phase::kClaimed || !word.held_by(index_, incarnation_) ||
+        word.generation() != static_cast<std::uint32_t>(question >> 20))
+        return;
+    for (const auto &job : jobs_)
+        if (job->in_use && job->slot == slot) return;
+    damaged();
 }
 
 int Worker::cancelled(std::uint32_t &ret_job) {
@@ -555,11 +733,38 @@ int Worker::cancelled(std::uint32_t &ret_job) {
     return 0;
 }
 
+int Worker::retire() {
+    const int before = errno;
+    area_->asked_ns.store_relaxed(sys::monotonic_ns());
+    take_no_more();
+    sys::event_signal(event_fd_.get());  // a loop that blocks looks
+    errno = before;
+    return 0;
+}
+
+/// What is claimed and not started stays so: the exit gives it back. A handler may come between any two
+/// lines of ready(), which looks at `retiring_` last.
+void Worker::take_no_more() {
+    retiring_.store_seq(1);
+    if (is_ready_) area_->state.store_seq(AIOMQ_WORKER_RETIRING);
+}
+
+/// After an item, in a group with limits: has this process done its share?
+void Worker::look_at_limits() {
+    const WorkerRecord &record = segment_->record(index_);
+    if (record.max_tasks != 0 && ++completed_ >= record.max_tasks) take_no_more();
+    if (record.max_memory_bytes == 0) return;
+    const std::uint64_t now = sys::monotonic_coarse_ns();
+    if (now - memory_seen_ns_ < kMemoryLookNs) return;
+    memory_seen_ns_ = now;
+    if (sys::private_memory_bytes() > record.max_memory_bytes) take_no_more();
+}
+
 bool Worker::something_there(bool wants_tasks) const {
     if (!inbox_.empty() || segment_->header().leave.load_seq() != 0) return true;
     if (!wants_tasks) return false;
-    for (const Ring &ring : rings_)
-        if (!ring.empty()) return true;
+    for (const Served &served : served_)
+        if (!served.keyed.empty() || !served.ring.empty()) return true;
     return false;
 }
 
@@ -569,16 +774,25 @@ bool Worker::spin() {
 
 int Worker::sleep(bool wants_tasks) {
     if (!is_ready_) return -EPROTO;
+    turn();
     flush();
+    if (area_->current.load_relaxed() != 0) set_current(0);
+    wants_tasks = wants_tasks && !retiring();  // what waits is for others
     SleepFlags &flags = segment_->flags();
     if (wants_tasks) WorkerBits(flags.wants_tasks).set(index_);
     WorkerBits(flags.asleep).set(index_);
-    if (!something_there(wants_tasks)) return 0;
-    wake(false);
-    return 1;
+    if (std::exchange(answers_unseen_, false) || something_there(wants_tasks)) {
+        wake(false);
+        return 1;
+    }
+    // Others have chunks with items that this worker could run.
+    if (wants_tasks && segment_->header().to_split.load_relaxed() != 0)
+        sys::event_signal(supervisor_fd_.get());
+    return 0;
 }
 
 int Worker::wake(bool fd_readable) {
+    turn();
     SleepFlags &flags = segment_->flags();
     WorkerBits(flags.wants_tasks).clear(index_);
     WorkerBits(flags.asleep).clear(index_);

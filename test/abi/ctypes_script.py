@@ -7,7 +7,7 @@ import struct
 import sys
 
 lib, handle, number = ctypes.CDLL("libaiomq.so.0"), ctypes.c_void_p(), ctypes.c_uint32()
-room = ctypes.create_string_buffer(112)  # for options, a job, a completion; see aiomq.h
+room = ctypes.create_string_buffer(200)  # for options, a job, a completion; see aiomq.h
 if "AIOMQ_WORKER" in os.environ:
     assert lib.aiomq_worker_open(ctypes.byref(handle), None, 0) == lib.aiomq_worker_ready(handle)
     while (claimed := lib.aiomq_worker_claim(handle, room, 1)) >= 0:
@@ -18,12 +18,12 @@ if "AIOMQ_WORKER" in os.environ:
             select.select([lib.aiomq_worker_fd(handle)], [], [])
             lib.aiomq_worker_wake(handle, 1)
 else:
-    lib.aiomq_pool_options_init(room, 112)
+    lib.aiomq_pool_options_init(room, 200)
     argv = (ctypes.c_char_p * 3)(sys.executable.encode(), __file__.encode())
     struct.pack_into("P", room, 24, ctypes.addressof(argv))
     assert lib.aiomq_pool_create(room, ctypes.byref(handle)) == 0
     lib.aiomq_pool_function(handle, b"double", ctypes.byref(number))
-    task = struct.pack("IIIHHIIQqPQ", 56, 0, number.value, 2, 0, 1, 0, 0, 21, 0, 0)
+    task = struct.pack("IIIHHIIQqPQ3Q", 80, 0, number.value, 2, 0, 1, 0, 0, 21, 0, 0, 0, 0, 0)
     assert lib.aiomq_pool_submit(handle, task, None) == 0
     while lib.aiomq_pool_collect(handle, room, 1) == 0:
         lib.aiomq_pool_wait(handle, ctypes.c_uint64(-1))

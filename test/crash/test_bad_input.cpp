@@ -84,6 +84,84 @@ TEST(PoolOptions, OutOfRangeAreNamedInTheErrorText) {
     }
 }
 
+TEST(PoolOptions, OfQueuesThatAreWrongAreNamedInTheErrorText) {
+    const std::string long_name(32, 'q');
+    const std::vector<std::pair<std::string, std::vector<const char *>>> wrong = {
+        {"queues[0]", {""}},
+        {"queues[1]", {"first", nullptr}},
+        {"queues[1]", {"first", long_name.c_str()}},
+        {"queues[2] (first) is there twice", {"first", "second", "first"}},
+        {"queues[0]", {"new\nline"}},
+        {"queue_count", std::vector<const char *>(AIOMQ_QUEUES_MAX + 1, "many")},
+    };
+    for (const auto &[text, names] : wrong) {
+        RawOptions raw;
+        raw.options.queues = names.data();
+        raw.options.queue_count = static_cast<std::uint32_t>(names.size());
+        raw.expect_refused(-EINVAL, text);
+    }
+    RawOptions raw;
+    raw.options.queue_count = 1;
+    raw.expect_refused(-EINVAL, "queues");
+}
+
+TEST(PoolOptions, OfGroupsThatAreWrongAreNamedInTheErrorText) {
+    static const char *no_program[] = {nullptr};
+    static const std::uint32_t unknown[] = {0, 2};
+    static const std::uint32_t twice[] = {1, 0, 1};
+    static const std::uint32_t first_only[] = {0};
+    const std::vector<std::pair<std::string, std::function<void(aiomq_group &)>>> wrong = {
+        {"groups[1].struct_bytes", [](auto &g) { g.struct_bytes -= 8; }},
+        {"groups[1].workers", [](auto &g) { g.workers = 0; }},
+        {"groups[1].workers", [](auto &g) { g.workers = AIOMQ_WORKERS_MAX; }},
+        {"groups[1].argv", [](auto &g) { g.argv = no_program; }},
+        {"groups[1].queues", [](auto &g) { g.queue_count = 1; }},
+        {"groups[1].queues[1] is 2",
+         [](auto &g) {
+             g.queues = unknown;
+             g.queue_count = 2;
+         }},
+        {"groups[1].queues[2] is 1",
+         [](auto &g) {
+             g.queues = twice;
+             g.queue_count = 3;
+         }},
+        {"no group serves queues[1] (second)",
+         [](auto &g) {
+             g.queues = first_only;
+             g.queue_count = 1;
+         }},
+        {"groups[1].stuck_signal", [](auto &g) { g.stuck_signal = -1; }},
+        {"groups[1].stuck_signal", [](auto &g) { g.stuck_signal = 1000; }},
+        {"groups[1].reserved", [](auto &g) { g.reserved = 1; }},
+    };
+    static const char *queues[] = {"first", "second"};
+    for (const auto &[text, change] : wrong) {
+        RawOptions raw;
+        aiomq_group groups[2]{};
+        for (aiomq_group &group : groups) {
+            group.struct_bytes = sizeof group;
+            group.workers = 1;
+        }
+        groups[0].queues = first_only;
+        groups[0].queue_count = 1;
+        raw.options.queues = queues;
+        raw.options.queue_count = 2;
+        raw.options.groups = groups;
+        raw.options.group_count = 2;
+        change(groups[1]);
+        raw.expect_refused(-EINVAL, text);
+    }
+    RawOptions raw;
+    raw.options.group_count = 1;
+    raw.expect_refused(-EINVAL, "groups");
+    aiomq_group group{};
+    raw.options.groups = &group;
+    raw.expect_refused(-EINVAL, "groups[0].struct_bytes");
+    raw.options.group_count = AIOMQ_WORKERS_MAX + 1;
+    raw.expect_refused(-EINVAL, "group_count");
+}
+
 TEST(PoolOptions, ThatNameNoProgramAreRefused) {
     RawOptions raw;
     raw.argv[0] = nullptr;
@@ -133,7 +211,7 @@ TEST(Task, ThatIsWrongIsRefusedAndTakesNoSlot) {
         [](auto &t) { t.struct_bytes = 0; },
         [](auto &t) { t.struct_bytes = sizeof t - 1; },
         [](auto &t) { t.struct_bytes = sizeof t + 1; },
-        [](auto &t) { t.flags = 4; },
+        [](auto &t) { t.flags = 8; },
         [](auto &t) { t.flags = 0x80000000; },
         [](auto &t) { t.function = 1; },
         [](auto &t) { t.function = UINT32_MAX; },
@@ -143,7 +221,6 @@ TEST(Task, ThatIsWrongIsRefusedAndTakesNoSlot) {
         [](auto &t) { t.queue = UINT16_MAX; },
         [](auto &t) { t.items = 0; },
         [](auto &t) { t.items = AIOMQ_ITEMS_MAX + 1; },
-        [](auto &t) { t.reserved = 1; },
         [](auto &t) { t.payload_bytes = 1; },
         [](auto &t) {
             t.kind = AIOMQ_KIND_BYTES;

@@ -89,8 +89,8 @@ TEST(Pool, ClosesDrainsAndEnds) {
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     EXPECT_EQ(aiomq_pool_join(pool.get(), 0), -EBUSY);
     for (int i = 0; i < 50; ++i) pool.submit("nothing");
-    EXPECT_EQ(aiomq_pool_close(pool.get()), 0);
-    EXPECT_EQ(aiomq_pool_close(pool.get()), 0);
+    EXPECT_EQ(aiomq_pool_close(pool.get(), 0), 0);
+    EXPECT_EQ(aiomq_pool_close(pool.get(), 0), 0);
     aiomq_task task{};
     task.struct_bytes = sizeof task;
     task.items = 1;

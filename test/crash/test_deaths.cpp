@@ -3,6 +3,8 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <random>
 
 #include "../support/pool_fixture.hpp"
@@ -194,6 +196,58 @@ TEST(Deaths, RandomKillsLoseNothingAndLeakNothing) {
     pool.collect_all();
     printf("%d kills, %d OK, %d WORKER_DIED, %llu requeued\n", kills, by_status[AIOMQ_OK],
            by_status[AIOMQ_WORKER_DIED], static_cast<unsigned long long>(stats.requeued));
+}
+
+TEST(Deaths, AfterManyTheDispatcherHoldsWhatItHeldBefore) {
+    constexpr std::uint32_t kCapacity = 32;
+    TestPool pool({.workers = 2, .capacity = kCapacity});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    const auto entries = [](const char *folder) {
+        const auto all = std::filesystem::directory_iterator(folder);
+        return std::distance(begin(all), end(all));
+    };
+    const auto kill_some = [&](int deaths) {
+        for (int i = 0; i < deaths; ++i) {
+            const auto restarts = pool.pool_stats().restarts;
+            pool.submit("die_at", i % 2 == 0 ? "0" : "3", 8);
+            for (int k = 0; k < 10; ++k) pool.submit("make_bytes", "5000");
+            pool.collect_all();
+            pool.wait_until([&] {
+                for (std::uint32_t w = 0; w < 2; ++w)
+                    if (pool.worker_stats(w).state != AIOMQ_WORKER_RUNNING) return false;
+                return pool.pool_stats().restarts > restarts;
+            });
+        }
+    };
+    kill_some(4);
+    const auto descriptors = entries("/proc/self/fd");
+    const auto threads = entries("/proc/self/task");
+    kill_some(60);
+    EXPECT_EQ(entries("/proc/self/fd"), descriptors);
+    EXPECT_EQ(entries("/proc/self/task"), threads);
+    // No zombie: the only children are the workers, of whichever thread.
+    int children = 0;
+    for (const auto &thread : std::filesystem::directory_iterator("/proc/self/task")) {
+        std::ifstream file(thread.path() / "children");
+        for (pid_t pid = 0; file >> pid;) ++children;
+    }
+    EXPECT_EQ(children, 2);
+    // No slot is lost: so many tasks can be under way, and no more.
+    for (std::uint32_t w = 0; w < 2; ++w) kill(pool.worker_stats(w).pid, SIGSTOP);
+    aiomq_task task{};
+    task.struct_bytes = sizeof task;
+    task.items = 1;
+    ASSERT_EQ(aiomq_pool_function(pool.get(), "nothing", &task.function), 0);
+    for (std::uint32_t i = 0; i < kCapacity; ++i)
+        ASSERT_EQ(aiomq_pool_submit(pool.get(), &task, nullptr), 0) << i;
+    EXPECT_EQ(aiomq_pool_submit(pool.get(), &task, nullptr), -EAGAIN);
+    for (std::uint32_t w = 0; w < 2; ++w) kill(pool.worker_stats(w).pid, SIGCONT);
+    pool.wait_until([&] {
+        pool.collect_some(0);
+        return pool.worker_stats(0).running + pool.worker_stats(1).running == 0 &&
+               pool.nothing_in_use();
+    });
+    EXPECT_LT(pool.pool_stats().request_used_bytes, 1024U) << "only the functions' names stay";
 }
 
 TEST(Deaths, ADispatcherThatIsKilledTakesItsWorkersWithIt) {

@@ -286,8 +286,21 @@ TEST(ResultArena, DoesNotLoseAChunkThatIsCancelledWhileItWaitsForRoom) {
     while (pool.outcomes().size() < 1000) ASSERT_TRUE(pool.collect_some());
     EXPECT_EQ(pool.outcome(chunk, 999).status, AIOMQ_CANCELLED);
     aiomq_pool_release(pool.get(), held.loan);
-    EXPECT_EQ(aiomq_pool_close(pool.get()), 0);
+    EXPECT_EQ(aiomq_pool_close(pool.get(), 0), 0);
     EXPECT_EQ(aiomq_pool_join(pool.get(), 5'000'000'000), 0) << "the slot was never given back";
+}
+
+TEST(Lane, ThatIsFullLosesNoCompletion) {
+    // Each item that finishes later is told of on its own: far more hints than the lane has cells.
+    TestPool pool({.capacity = 4});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    constexpr std::uint32_t kItems = 300;
+    const auto chunk = pool.submit("later", "", kItems, AIOMQ_TASK_PROGRESS);
+    const auto behind = pool.submit("nothing");
+    pool.wait_until([&] { return pool.worker_stats(0).completed == kItems + 1; });
+    pool.collect_all();
+    for (std::uint32_t i = 0; i < kItems; ++i) ASSERT_EQ(pool.outcome(chunk, i).times, 1);
+    EXPECT_EQ(pool.outcome(behind).status, AIOMQ_OK);
 }
 
 TEST(Memory, ThatHasNoAddressesIsRefusedWithItsSizes) {
@@ -433,4 +446,37 @@ TEST(Environment, OfAWorkerSaysItsIndexAndNotThatItIsOne) {
         EXPECT_EQ(pool.outcome(mark).bytes, "(unset)");
         EXPECT_EQ(pool.outcome(own).bytes, "yes");
     }
+}
+
+namespace {
+
+/// Completes its first item, tells, and stops this process.
+int finish_then_stop(const aiomq_call *call, aiomq_item *) {
+    aiomq_item item{};
+    item.index = call->item;
+    item.status = AIOMQ_OK;
+    if (aiomq_worker_complete(call->worker, call->job->job, &item) < 0) abort();
+    aiomq_worker_flush(call->worker);
+    raise(SIGSTOP);
+    return 1;
+}
+const aiomq_test::MoreBodies kStopping{{"finish_then_stop", finish_then_stop, nullptr}};
+
+}  // namespace
+
+TEST(ResultArena, GetsTheBlocksOfAChunkBackWhoseRestWasWithdrawn) {
+    TestPool pool;
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    const auto chunk = pool.submit("finish_then_stop", "", 3, AIOMQ_TASK_PROGRESS);
+    while (pool.outcomes().empty()) ASSERT_TRUE(pool.collect_some());
+    ASSERT_EQ(pool.outcome(chunk, 0).status, AIOMQ_OK);
+    const pid_t worker = pool.worker_stats(0).pid;
+    siginfo_t info{};
+    ASSERT_EQ(waitid(P_PID, static_cast<id_t>(worker), &info, WSTOPPED | WNOWAIT), 0);
+    EXPECT_EQ(aiomq_pool_cancel(pool.get(), chunk), 0);  // now every item has its outcome
+    kill(worker, SIGCONT);
+    pool.collect_all();
+    for (const std::uint32_t item : {1U, 2U})
+        EXPECT_EQ(pool.outcome(chunk, item).status, AIOMQ_CANCELLED);
+    pool.wait_until([&] { return pool.nothing_in_use(); });
 }

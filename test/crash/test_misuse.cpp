@@ -2,6 +2,8 @@
 // do. Each is answered; none crashes, none changes anything.
 #include <sys/wait.h>
 
+#include <optional>
+
 #include "../support/pool_fixture.hpp"
 
 using aiomq_test::TestPool;
@@ -18,11 +20,11 @@ class Misuse {
         items();
         outcomes();
         functions();
-        static std::uint32_t last_job = 0;
+        static std::optional<std::uint32_t> last_job;
         aiomq_item item{};
         item.status = AIOMQ_OK;
-        if (last_job != 0)
-            expect("ended job", aiomq_worker_complete(worker_, last_job, &item), -EINVAL);
+        if (last_job.has_value())
+            expect("ended job", aiomq_worker_complete(worker_, *last_job, &item), -EINVAL);
         last_job = job_;
         return wrong_;
     }
@@ -196,7 +198,7 @@ TEST(Null, IsRefusedByEveryFunctionThatNeedsAHandle) {
         aiomq_pool_collect(nullptr, &completion, 1),
         aiomq_pool_release(nullptr, 0),
         aiomq_pool_cancel(nullptr, 1),
-        aiomq_pool_close(nullptr),
+        aiomq_pool_close(nullptr, 0),
         aiomq_pool_terminate(nullptr),
         aiomq_pool_join(nullptr, 0),
         aiomq_pool_view(nullptr, &no_view),
@@ -288,6 +290,7 @@ TEST(Worker, IsToldWhatItMustNotDo) {
     const auto first = pool.submit("misuse");
     const auto second = pool.submit("misuse");  // knows the handle of a job that has ended
     pool.collect_all();
+    for (const auto id : {first, second}) EXPECT_EQ(pool.outcome(id).kind, AIOMQ_KIND_TEXT);
     EXPECT_EQ(pool.outcome(first).bytes, "");
     EXPECT_EQ(pool.outcome(second).bytes, "");
     EXPECT_EQ(pool.worker_stats(0).restarts, 0U);
@@ -358,7 +361,7 @@ TEST(Fork, OfTheDispatcherMayNotUseThePool) {
             aiomq_pool_collect(handle, &completion, 1),
             aiomq_pool_release(handle, 1),
             aiomq_pool_cancel(handle, before),
-            aiomq_pool_close(handle),
+            aiomq_pool_close(handle, 0),
             aiomq_pool_terminate(handle),
             aiomq_pool_join(handle, UINT64_MAX),
             aiomq_pool_view(handle, &view),

@@ -312,3 +312,17 @@ def repeat(value: Any, times: int) -> Any:
 async def repeat_late(value: Any, times: int) -> Any:
     await asyncio.sleep(0)
     return value * times
+
+
+def options(timeout: Any, retries: Any, queue: Any) -> Any:
+    """Has parameters that are called as options of a pool are."""
+    return timeout, retries, queue
+
+
+def plain_pid(_: Any = None) -> int:
+    return os.getpid()
+
+
+async def pid_later(_: Any = None) -> int:
+    await asyncio.sleep(0.001)
+    return os.getpid()

@@ -159,7 +159,7 @@ def test_a_pool_used_after_fork_names_the_fork() -> None:
                             print(error, flush=True)
                     os._exit(0)
                 os.waitpid(child, 0)
-                print(await pool.apply(calls.add, (1, 2)))
+                print(await pool.apply(calls.add, (1, 2)), flush=True)
         asyncio.run(main())
 
         pool = aiomq.Pool(1)
@@ -196,7 +196,7 @@ def test_closed_standard_streams() -> None:
         import aiomq, calls
         async def main():
             async with aiomq.Pool(1) as pool:
-                print(await pool.apply(calls.add, (1, 2)))
+                print(await pool.apply(calls.add, (1, 2)), flush=True)
                 try:
                     await pool.apply(calls.fail)
                 except ValueError as error:

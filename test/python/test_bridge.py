@@ -310,7 +310,7 @@ def test_calls_of_the_dispatcher_report_what_the_library_says(side: Side) -> Non
             submit(lambda: 0)
         with pytest.raises(EncodeError, match="item 2"):
             side.submit_chunk(pool.pool, number, 1, [0, 0, submit], 1, 3, False)
-        assert lib.aiomq_pool_close(pool.pool) == 0
+        assert lib.aiomq_pool_close(pool.pool, 0) == 0
         assert submit(0) == -errno.ESHUTDOWN
         with pytest.raises(OSError) as caught:
             side.collect(0, 1)

@@ -8,6 +8,10 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include <deque>
+
+#include "sandbox.hpp"
+
 extern char **environ;
 
 namespace aiomq_test {
@@ -106,6 +110,32 @@ int later(const aiomq_call *call, aiomq_item *) {
     return 1;
 }
 
+/// Completes once the file that the payload names exists; the loop runs on meanwhile.
+int suspend(const aiomq_call *call, aiomq_item *) {
+    struct Waiting {
+        aiomq_worker *worker;
+        std::uint32_t job;
+        std::string path;
+
+        void look() {
+            const timeval moment{0, 1000};
+            event_base_once(
+                aiomq_worker_event_base(worker), -1, EV_TIMEOUT,
+                [](evutil_socket_t, short, void *argument) {
+                    auto *self = static_cast<Waiting *>(argument);
+                    if (access(self->path.c_str(), F_OK) != 0) return self->look();
+                    aiomq_item item{};
+                    item.status = AIOMQ_OK;
+                    if (aiomq_worker_complete(self->worker, self->job, &item) < 0) abort();
+                    delete self;
+                },
+                this, &moment);
+        }
+    };
+    (new Waiting{call->worker, call->job->job, payload_of(call)})->look();
+    return 1;
+}
+
 int own_variable(const aiomq_call *call, aiomq_item *ret) {
     const char *value = getenv(payload_of(call).c_str());
     return return_text(value == nullptr ? "(unset)" : value, ret);
@@ -137,6 +167,7 @@ constexpr aiomq_handler kBodies[] = {
     {"exit_with", exit_with, nullptr},
     {"wait_for_file", wait_for_file, nullptr},
     {"later", later, nullptr},
+    {"suspend", suspend, nullptr},
     {"own_variable", own_variable, nullptr},
     {"scribble_request", scribble_request, nullptr},
     {"file_descriptor_count", file_descriptor_count, nullptr},
@@ -146,6 +177,17 @@ constexpr aiomq_handler kBodies[] = {
 std::vector<aiomq_handler> &bodies() {
     static std::vector<aiomq_handler> all(std::begin(kBodies), std::end(kBodies));
     return all;
+}
+
+/// What OnCancel has set.
+void (*&cancel_hook())(void *, std::uint32_t) {
+    static void (*hook)(void *, std::uint32_t) = nullptr;
+    return hook;
+}
+
+void (*&answer_function())(void *, const aiomq_completion *) {
+    static void (*function)(void *, const aiomq_completion *) = nullptr;
+    return function;
 }
 
 /// Puts a copy of the pool's header with another format version where the memory is expected.
@@ -204,6 +246,7 @@ void run_as_worker() {
     if (getenv("AIOMQ_TEST_COUNT") != nullptr && write(AIOMQ_EXTRA_FD_BASE, ".", 1) != 1) _exit(8);
     const char *refuse = getenv("AIOMQ_TEST_REFUSE");
     if (refuse != nullptr && access(refuse, F_OK) == 0) _exit(3);
+    if (mode == "ignore_sigterm") signal(SIGTERM, SIG_IGN);
     misbehave_before_open(mode);
     aiomq_worker *worker = nullptr;
     char text[512];
@@ -219,6 +262,8 @@ void run_as_worker() {
     aiomq_run_options_init(&options, sizeof options);
     options.handlers = bodies().data();
     options.handler_count = bodies().size();
+    options.cancel = cancel_hook();
+    options.answer = answer_function();
     if (const char *concurrency = getenv("AIOMQ_TEST_CONCURRENCY"))
         options.concurrency = static_cast<std::uint32_t>(atoi(concurrency));
     const int error = aiomq_worker_run(worker, &options);
@@ -228,6 +273,12 @@ void run_as_worker() {
 
 MoreBodies::MoreBodies(std::initializer_list<aiomq_handler> more) {
     bodies().insert(bodies().end(), more);
+}
+
+OnCancel::OnCancel(void (*cancel)(void *, std::uint32_t)) { cancel_hook() = cancel; }
+
+Answers::Answers(void (*function)(void *, const aiomq_completion *)) {
+    answer_function() = function;
 }
 
 std::string payload_of(const aiomq_call *call) {
@@ -276,6 +327,30 @@ std::string in_child(const std::function<std::string()> &body) {
     return status == 0 ? text : "ended by " + std::to_string(status) + ": " + text;
 }
 
+namespace {
+
+/// Strings and the array of pointers to them that C wants.
+class StringList {
+  public:
+    explicit StringList(std::vector<std::string> strings) : strings_(std::move(strings)) {
+        for (const auto &text : strings_) pointers_.push_back(text.c_str());
+        pointers_.push_back(nullptr);
+    }
+    const char *const *data() const { return pointers_.data(); }
+
+  private:
+    std::vector<std::string> strings_;
+    std::vector<const char *> pointers_;
+};
+
+std::vector<std::string> joined(std::vector<std::string> first,
+                                const std::vector<std::string> &second) {
+    first.insert(first.end(), second.begin(), second.end());
+    return first;
+}
+
+}  // namespace
+
 std::vector<std::string> own_environment(const std::vector<std::string> &more) {
     std::vector<std::string> result(more);
     for (char **entry = environ; *entry != nullptr; ++entry) result.emplace_back(*entry);
@@ -286,13 +361,35 @@ TestPool::TestPool(const PoolOptions &options) {
     aiomq_pool_options raw;
     aiomq_pool_options_init(&raw, sizeof raw);
     char text[4096] = "";
-    std::vector<const char *> argv{options.program.c_str()};
-    for (const auto &argument : options.arguments) argv.push_back(argument.c_str());
-    argv.push_back(nullptr);
-    const auto strings = own_environment(options.environment);
-    std::vector<const char *> environment;
-    for (const auto &entry : strings) environment.push_back(entry.c_str());
-    environment.push_back(nullptr);
+    const StringList argv(joined({options.program}, options.arguments));
+    const StringList environment(own_environment(options.environment));
+    const StringList queues(options.queues);
+    std::deque<StringList> lists;  // of the groups; they do not move
+    std::vector<aiomq_group> groups;
+    for (const GroupOptions &group : options.groups) {
+        aiomq_group one{};
+        one.struct_bytes = sizeof one;
+        one.workers = group.workers;
+        one.name = group.name.empty() ? nullptr : group.name.c_str();
+        one.queues = group.queues.data();
+        one.queue_count = static_cast<std::uint32_t>(group.queues.size());
+        one.concurrency = group.concurrency;
+        one.max_tasks = group.max_tasks;
+        one.max_memory_bytes = group.max_memory_bytes;
+        lists.emplace_back(joined({options.program}, group.arguments));
+        one.argv = group.arguments.empty() ? nullptr : lists.back().data();
+        lists.emplace_back(own_environment(joined(group.environment, options.environment)));
+        one.environment = group.environment.empty() ? nullptr : lists.back().data();
+        groups.push_back(one);
+    }
+    if (!groups.empty()) {
+        raw.groups = groups.data();
+        raw.group_count = static_cast<std::uint32_t>(groups.size());
+    }
+    if (!options.queues.empty()) {
+        raw.queues = queues.data();
+        raw.queue_count = static_cast<std::uint32_t>(options.queues.size());
+    }
     raw.label = options.label.c_str();
     raw.workers = options.workers;
     raw.capacity = options.capacity;
@@ -303,12 +400,14 @@ TestPool::TestPool(const PoolOptions &options) {
     raw.spin_ns = options.spin_ns;
     raw.flags = options.flags;
     raw.start_limit = options.start_limit;
+    raw.blocked_after_ns = options.blocked_after_ns;
     raw.log = options.log;
     raw.log_user = options.log_user;
     raw.extra_fds = options.extra_fds.empty() ? nullptr : options.extra_fds.data();
     raw.extra_fd_count = static_cast<std::uint32_t>(options.extra_fds.size());
     raw.error_text = text;
     raw.error_text_bytes = sizeof text;
+    if (options.adjust) options.adjust(raw);
     created_ = aiomq_pool_create(&raw, &pool_);
     error_text_ = text;
 }
@@ -320,21 +419,33 @@ void TestPool::destroy() { aiomq_pool_destroy(&pool_); }
 std::uint64_t TestPool::submit(const std::string &function, const std::string &payload,
                                std::uint32_t items, std::uint32_t flags) {
     aiomq_task task{};
-    task.struct_bytes = sizeof task;
     task.flags = flags;
-    EXPECT_EQ(aiomq_pool_function(pool_, function.c_str(), &task.function), 0);
-    task.kind = AIOMQ_KIND_BYTES;
     task.items = items;
+    return submit_task(task, function, payload);
+}
+
+std::uint64_t TestPool::submit_task(aiomq_task task, const std::string &function,
+                                    const std::string &payload) {
+    task.kind = AIOMQ_KIND_BYTES;
     task.payload = payload.empty() ? nullptr : payload.data();
     task.payload_bytes = payload.size();
+    return submit_task(function, task);
+}
+
+std::uint64_t TestPool::submit_task(const std::string &function, aiomq_task task) {
+    task.struct_bytes = sizeof task;
+    if (task.items == 0) task.items = 1;
+    EXPECT_EQ(aiomq_pool_function(pool_, function.c_str(), &task.function), 0);
     std::uint64_t id = 0;
     int error = aiomq_pool_submit(pool_, &task, &id);
     while (error == -EAGAIN || error == -ENOMEM) {
         if (!collect_some()) break;
         error = aiomq_pool_submit(pool_, &task, &id);
     }
-    EXPECT_EQ(error, 0) << aiomq_strerror(error);
-    items_due_ += items;
+    char why[512] = "";
+    if (error != 0) aiomq_pool_state(pool_, why, sizeof why);
+    EXPECT_EQ(error, 0) << aiomq_strerror(error) << ": " << why;
+    items_due_ += task.items;
     return id;
 }
 
@@ -348,7 +459,7 @@ bool TestPool::collect_some(std::uint64_t timeout_ns) {
         const int flags = aiomq_pool_wait(pool_, end - now);
         if (flags == 0) return false;
         count = aiomq_pool_collect(pool_, completions, 16);
-        if (count == 0 && (flags & AIOMQ_DISPATCH_COMPLETIONS) == 0) return true;
+        if (count == 0 && flags != AIOMQ_DISPATCH_COMPLETIONS) return true;
     }
     for (std::int64_t i = 0; i < count; ++i) {
         const aiomq_completion &completion = completions[i];
@@ -386,6 +497,21 @@ void TestPool::collect_all() {
         }
 }
 
+aiomq_event TestPool::last_event(std::uint32_t kind) {
+    aiomq_event event{};
+    aiomq_event found{};
+    aiomq_view *view = nullptr;
+    EXPECT_EQ(aiomq_pool_view(pool_, &view), 0);
+    for (std::uint64_t sequence = pool_stats().events; sequence > 0; --sequence) {
+        if (aiomq_view_event(view, sequence, &event) != 0) break;
+        if (event.kind != kind) continue;
+        found = event;
+        break;
+    }
+    aiomq_view_close(&view);
+    return found;
+}
+
 aiomq_worker_stats TestPool::worker_stats(std::uint32_t worker) {
     aiomq_view *view = nullptr;
     EXPECT_EQ(aiomq_pool_view(pool_, &view), 0);
@@ -394,6 +520,31 @@ aiomq_worker_stats TestPool::worker_stats(std::uint32_t worker) {
     EXPECT_EQ(aiomq_view_worker(view, worker, &stats), 0);
     aiomq_view_close(&view);
     return stats;
+}
+
+aiomq_queue_stats TestPool::queue_stats(std::uint32_t queue) {
+    aiomq_view *view = nullptr;
+    EXPECT_EQ(aiomq_pool_view(pool_, &view), 0);
+    aiomq_queue_stats stats{};
+    stats.struct_bytes = sizeof stats;
+    EXPECT_EQ(aiomq_view_queue(view, queue, &stats), 0);
+    aiomq_view_close(&view);
+    return stats;
+}
+
+std::vector<std::string> TestPool::events(int kind) {
+    aiomq_view *view = nullptr;
+    EXPECT_EQ(aiomq_pool_view(pool_, &view), 0);
+    std::vector<std::string> texts;
+    const std::uint64_t last = pool_stats().events;
+    for (std::uint64_t sequence = last > 60 ? last - 60 : 1; sequence <= last; ++sequence) {
+        aiomq_event event{};
+        if (aiomq_view_event(view, sequence, &event) == 0 &&
+            event.kind == static_cast<std::uint32_t>(kind))
+            texts.emplace_back(event.text);
+    }
+    aiomq_view_close(&view);
+    return texts;
 }
 
 aiomq_pool_stats TestPool::pool_stats() {
@@ -417,9 +568,9 @@ void TestPool::wait_until(const std::function<bool()> &done) {
 }
 
 bool TestPool::nothing_in_use() {
-    // Results are given back by messages that workers read when they look: make them look.
-    const auto stats = pool_stats();
-    return stats.result_used_bytes == 0;
+    // A task's end may come after its last outcome: taking it gives its memory back.
+    collect_some(0);
+    return pool_stats().result_used_bytes == 0;
 }
 
 }  // namespace aiomq_test
@@ -427,5 +578,10 @@ bool TestPool::nothing_in_use() {
 int main(int argc, char **argv) {
     aiomq_test::run_as_worker();
     testing::InitGoogleTest(&argc, argv);
+    if (argc > 1 && std::string_view(argv[1]) == "--without-pidfds" &&
+        !aiomq_test::forbid_pidfds(ENOSYS)) {
+        perror("seccomp");
+        return 1;
+    }
     return RUN_ALL_TESTS();
 }

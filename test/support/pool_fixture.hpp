@@ -28,6 +28,14 @@ void run_as_worker();
 struct MoreBodies {
     MoreBodies(std::initializer_list<aiomq_handler> more);
 };
+/// Calls @cancel for each job whose running items are to stop: `const OnCancel kCancel(function);`.
+struct OnCancel {
+    explicit OnCancel(void (*cancel)(void *user, std::uint32_t job));
+};
+/// Has finished nested tasks given to @function in the workers: `const Answers kAnswers{function};`.
+struct Answers {
+    explicit Answers(void (*function)(void *user, const aiomq_completion *completion));
+};
 std::string payload_of(const aiomq_call *call);
 int return_text(const std::string &text, aiomq_item *ret);
 int return_integer(std::int64_t value, aiomq_item *ret);
@@ -46,6 +54,18 @@ struct Outcome {
     int signal = 0;
 };
 
+/// See aiomq_group; the pool's program and environment with these added.
+struct GroupOptions {
+    std::uint32_t workers = 1;
+    std::vector<std::uint32_t> queues{};
+    std::uint32_t concurrency = 0;
+    std::uint64_t max_tasks = 0;
+    std::uint64_t max_memory_bytes = 0;
+    std::string name{};
+    std::vector<std::string> arguments{};
+    std::vector<std::string> environment{};
+};
+
 struct PoolOptions {
     std::uint32_t workers = 1;
     std::uint32_t capacity = 64;
@@ -56,11 +76,15 @@ struct PoolOptions {
     std::uint32_t start_limit = 3;
     std::vector<std::string> arguments{};  ///< after the program's own name
     std::vector<std::string> environment{};
+    std::uint64_t blocked_after_ns = 1'000'000'000;
     aiomq_log_function log = nullptr;
     void *log_user = nullptr;
     std::vector<int> extra_fds{};
     std::string label = "test";
     std::string program = "/proc/self/exe";
+    std::function<void(aiomq_pool_options &)> adjust{};  ///< whatever is not above
+    std::vector<std::string> queues{};
+    std::vector<GroupOptions> groups{};  ///< then `workers` does not count
 };
 
 /// A pool and what came back from it.
@@ -78,6 +102,11 @@ class TestPool {
     /// Submits; waits for room as long as it takes. Returns the task's id.
     std::uint64_t submit(const std::string &function, const std::string &payload = {},
                          std::uint32_t items = 1, std::uint32_t flags = 0);
+    /// The same for a task with options of its own; the function's number is filled in here.
+    std::uint64_t submit_task(const std::string &function, aiomq_task task);
+    /// The same for a task with more fields set; function and payload are filled in.
+    std::uint64_t submit_task(aiomq_task task, const std::string &function,
+                              const std::string &payload = {});
     /// Takes what is there, blocking for the first completion. False after @timeout_ns.
     bool collect_some(std::uint64_t timeout_ns = 20'000'000'000);
     /// Collects until every item of every submitted task has an outcome.
@@ -88,7 +117,12 @@ class TestPool {
     std::uint64_t items_due() const { return items_due_; }
     void destroy();
 
+    /// The newest of the last events of this kind; kind AIOMQ_EVENT_NONE: there is none.
+    aiomq_event last_event(std::uint32_t kind);
     aiomq_worker_stats worker_stats(std::uint32_t worker);
+    aiomq_queue_stats queue_stats(std::uint32_t queue);
+    /// The texts of the events of this kind among the last 64.
+    std::vector<std::string> events(int kind);
     aiomq_pool_stats pool_stats();
     /// Blocks on the fd until @done says so. Fails the test after 20 s.
     void wait_until(const std::function<bool()> &done);

@@ -56,7 +56,9 @@ void check(const Layout &layout) {
           layout.segment_bytes})
         EXPECT_EQ(boundary % layout.page_bytes, 0U);
     EXPECT_TRUE(std::has_single_bit(layout.ring_cells));
-    EXPECT_GE(layout.ring_cells, 2 * layout.slots) << "room for the stale hints of withdrawn tasks";
+    EXPECT_GE(layout.ring_cells, layout.slots);
+    EXPECT_GE(layout.ring_cells, 2 * (layout.slots - layout.reserved_slots))
+        << "room for the stale hints of withdrawn tasks";
     EXPECT_TRUE(std::has_single_bit(layout.outbox_cells));
     EXPECT_GE(layout.worker_area_bytes, sizeof(aiomq::WorkerArea) + 8ULL * layout.outbox_cells);
 }

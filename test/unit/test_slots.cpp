@@ -75,8 +75,8 @@ TEST(SlotWord, KeepsEachFieldApart) {
     };
     for (const Phase phase : {Phase::kFree, Phase::kReady, Phase::kClaimed, Phase::kDone})
         for (const Fields &fields :
-             {Fields{0, 0, 0, 0}, Fields{255, 1023, 2047, UINT32_MAX}, Fields{1, 2, 3, 4},
-              Fields{255, 0, 2047, 0}, Fields{0, 1023, 0, UINT32_MAX}}) {
+             {Fields{0, 0, 0, 0}, Fields{127, 1023, 2047, UINT32_MAX}, Fields{1, 2, 3, 4},
+              Fields{127, 0, 2047, 0}, Fields{0, 1023, 0, UINT32_MAX}}) {
             const auto word = SlotWord::make(phase, fields.queue, fields.worker, fields.incarnation,
                                              fields.generation);
             const SlotWord back(word.bits());
@@ -350,4 +350,33 @@ TEST(Range, GivesEachItemToOneOfTwoWhoStart) {
     for (const auto &list : items)
         for (const std::uint32_t item : list) ++counts[item];
     for (const std::uint32_t times : counts) ASSERT_EQ(times, 1U);
+}
+
+TEST(Keyed, IsClaimedByItsWorkerAndOnlyInItsGeneration) {
+    Slot slot{};
+    publish_keyed(slot, 5, 3, {0, 1});
+    const SlotWord ready(slot.word.load_relaxed());
+    EXPECT_EQ(ready.phase(), Phase::kReady);
+    EXPECT_TRUE(ready.keyed());
+    EXPECT_EQ(ready.queue(), 5U);
+    EXPECT_EQ(ready.worker(), 3U);
+    SlotWord word;
+    EXPECT_FALSE(claim(slot, 5, 3, 9, word)) << "no task of the queue at large";
+    EXPECT_FALSE(claim_keyed(slot, ready.generation(), 2, 9, word)) << "of another worker";
+    EXPECT_FALSE(claim_keyed(slot, ready.generation() - 1, 3, 9, word)) << "a stale hint";
+    ASSERT_TRUE(claim_keyed(slot, ready.generation(), 3, 9, word));
+    EXPECT_EQ(word.bits(), SlotWord::make(Phase::kClaimed, 5, 3, 9, ready.generation()).bits());
+    EXPECT_FALSE(claim_keyed(slot, ready.generation(), 3, 9, word)) << "once";
+}
+
+TEST(Keyed, IsWithdrawnAsAnyOther) {
+    Slot slot{};
+    publish_keyed(slot, 0, 1022, {0, 1});
+    const SlotWord ready(slot.word.load_relaxed());
+    EXPECT_TRUE(withdraw(slot));
+    SlotWord word;
+    EXPECT_FALSE(claim_keyed(slot, ready.generation(), 1022, 1, word));
+    publish_ready(slot, 0, {0, 1});
+    EXPECT_FALSE(SlotWord(slot.word.load_relaxed()).keyed());
+    EXPECT_FALSE(claim_keyed(slot, ready.generation() + 1, 0, 1, word)) << "for everybody";
 }

@@ -1,6 +1,7 @@
 // System calls as values: what each wrapper promises to the layers above.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -8,7 +9,9 @@
 
 #include <csignal>
 #include <cstring>
+#include <thread>
 
+#include "../support/control_group.hpp"
 #include "sys.hpp"
 
 using namespace aiomq;  // NOLINT(google-build-using-namespace)
@@ -205,4 +208,37 @@ TEST(System, AnswersWithinReason) {
     EXPECT_NE(sys::program_name().find("test_sys"), std::string::npos);
     const std::uint64_t coarse = sys::monotonic_coarse_ns();
     EXPECT_LT(sys::monotonic_ns() - coarse, 1'000'000'000U);
+}
+
+TEST(System, CountsTheCpusOfAControlGroupsQuota) {
+    cpu_set_t all;
+    CPU_ZERO(&all);
+    sched_getaffinity(0, sizeof all, &all);
+    if (CPU_COUNT(&all) < 2) GTEST_SKIP() << "one CPU";
+    aiomq_test::ControlGroup group("cpu", "cpu.cfs_quota_us", "100000");
+    if (!group) GTEST_SKIP() << "no control group can be made here";
+    EXPECT_EQ(group.ask([] { return std::to_string(sys::usable_cpus()); }), "1");
+}
+
+TEST(System, CountsTheCpusOfAnAffinity) {
+    std::uint64_t cpus = 0;
+    std::thread narrow([&] {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET(static_cast<std::size_t>(sched_getcpu()), &set);
+        ASSERT_EQ(sched_setaffinity(0, sizeof set, &set), 0);
+        cpus = sys::usable_cpus();
+    });
+    narrow.join();
+    EXPECT_EQ(cpus, 1U);
+}
+
+TEST(System, CountsTheMemoryThatAControlGroupLeaves) {
+    constexpr std::uint64_t kLimit = 64 << 20;
+    aiomq_test::ControlGroup group("memory", "memory.limit_in_bytes", std::to_string(kLimit));
+    if (!group) GTEST_SKIP() << "no control group can be made here";
+    const std::string answer =
+        group.ask([] { return std::to_string(sys::cgroup_available_bytes()); });
+    EXPECT_GT(std::stoull(answer), 0U);
+    EXPECT_LE(std::stoull(answer), kLimit);
 }

@@ -18,6 +18,8 @@ namespace {
 const std::uint64_t kCount = aiomq_test::rounds(200000, 10000000);
 constexpr std::uint64_t kLongNs = 10'000'000'000;  // for what should take microseconds
 
+const std::vector<std::uint64_t> kAll(16, UINT64_MAX);
+
 /// About @cycles long: finer than the time in which a store becomes visible.
 void pause(std::uint64_t cycles) {
     for (; cycles > 0; --cycles) asm volatile("");
@@ -33,17 +35,17 @@ TEST(WorkerBits, SetClearAndNameWorkersInEveryWord) {
         EXPECT_FALSE(bits.clear(worker));
         bits.set(worker);
         EXPECT_TRUE(bits.test(worker));
-        EXPECT_TRUE(bits.any(kMaxWorkers));
+        EXPECT_TRUE(bits.any(kAll, kMaxWorkers));
     }
     EXPECT_TRUE(bits.clear(64));
     EXPECT_FALSE(bits.clear(64)) << "only one caller cleared it";
     EXPECT_TRUE(bits.test(63));
     EXPECT_FALSE(bits.test(65));
     std::set<std::uint32_t> taken;
-    for (std::uint32_t worker = 0; bits.take_any(kMaxWorkers, worker);)
+    for (std::uint32_t worker = 0; bits.take_any(kAll, kMaxWorkers, worker);)
         EXPECT_TRUE(taken.insert(worker).second);
     EXPECT_EQ(taken, (std::set<std::uint32_t>{0, 1, 63, 127, 1022}));
-    EXPECT_FALSE(bits.any(kMaxWorkers));
+    EXPECT_FALSE(bits.any(kAll, kMaxWorkers));
 }
 
 TEST(WorkerBits, LookOnlyAtTheWorkersThatThereAre) {
@@ -51,10 +53,10 @@ TEST(WorkerBits, LookOnlyAtTheWorkersThatThereAre) {
     WorkerBits bits(words);
     std::uint32_t worker = 99;
     words[0].store_seq(1U << 5);  // scribbled: this pool has three workers
-    EXPECT_FALSE(bits.take_any(3, worker));
+    EXPECT_FALSE(bits.take_any(kAll, 3, worker));
     EXPECT_EQ(worker, 99U);
     words[1].store_seq(1);
-    EXPECT_FALSE(bits.any(64) && words[0].load_seq() == 0);
+    EXPECT_FALSE(bits.any(kAll, 64) && words[0].load_seq() == 0);
 }
 
 TEST(WorkerBits, GiveAnAnnouncementToOneTaker) {
@@ -65,27 +67,58 @@ TEST(WorkerBits, GiveAnAnnouncementToOneTaker) {
     std::uint32_t worker = 0;
     std::thread other([&] {
         for (std::uint32_t found = 0; over.load_acquire() == 0;)
-            taken[1] += WorkerBits(words).take_any(3, found);
+            taken[1] += WorkerBits(words).take_any(kAll, 3, found);
     });
     WorkerBits bits(words);
     aiomq_test::Random random;
     for (std::uint64_t i = 0; i < count; ++i) {
         bits.set(static_cast<std::uint32_t>(i % 3));
         pause(random.below(200));
-        taken[0] += bits.take_any(3, worker);
-        while (bits.any(3)) taken[0] += bits.take_any(3, worker);
+        taken[0] += bits.take_any(kAll, 3, worker);
+        while (bits.any(kAll, 3)) taken[0] += bits.take_any(kAll, 3, worker);
     }
     over.store_release(1);
     other.join();
     EXPECT_EQ(taken[0] + taken[1], count);
 }
 
-TEST(SpinBudget, LooksOnceWhenSpinningDoesNotPay) {
+TEST(SpinBudget, YieldsInsteadOfSpinningWithoutASpareCpu) {
     SpinBudget budget(UINT64_MAX, 3, 2);
     EXPECT_EQ(budget.budget_ns(), 0U);
     int looks = 0;
     EXPECT_FALSE(budget.spin([&] { return ++looks == 0; }));
-    EXPECT_EQ(looks, 1);
+    EXPECT_EQ(looks, 2) << "before and after the yield";
+    EXPECT_TRUE(budget.spin([&] { return ++looks == 3; }));
+    EXPECT_EQ(looks, 3) << "no yield when something is there";
+}
+
+TEST(SpinBudget, YieldsLessOftenWhenThatBringsNothing) {
+    SpinBudget budget(UINT64_MAX, 3, 2);
+    unsigned yields = 0;
+    for (int i = 0; i < 100000; ++i) {
+        int looks = 0;
+        budget.spin([&] { return ++looks == 0; });
+        yields += looks == 2;
+    }
+    EXPECT_GT(yields, 50U);
+    EXPECT_LT(yields, 150U);
+    while (budget.calls_without_yield() > 0) budget.spin([] { return false; });
+    int looks = 0;
+    EXPECT_TRUE(budget.spin([&] { return ++looks == 2; }));
+    EXPECT_EQ(budget.calls_without_yield(), 0U) << "it paid: the next call yields too";
+}
+
+TEST(SpinBudget, DoesNotYieldAgainWhenItsTurnCameLate) {
+    SpinBudget budget(UINT64_MAX, 3, 2);
+    int looks = 0;
+    EXPECT_TRUE(budget.spin([&] {
+        if (++looks == 1) return false;
+        const std::uint64_t end = sys::monotonic_ns() + 1'000'000;  // as if others had the CPU
+        while (sys::monotonic_ns() < end) {
+        }
+        return true;
+    }));
+    EXPECT_GT(budget.calls_without_yield(), 0U);
 }
 
 TEST(SpinBudget, FollowsWhatLookingBrings) {

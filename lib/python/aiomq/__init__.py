@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aiomq._calls import PoolCalls
     from aiomq._errors import (
         PoolBroken,
         QueueFull,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         TaskTimeout,
         WorkerDied,
     )
+    from aiomq._group import Group
+    from aiomq._nested import current_pool
     from aiomq._pool import Pool
     from aiomq._result import PoolResult
     from aiomq._task import Task
@@ -29,8 +32,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Group",
     "Pool",
     "PoolBroken",
+    "PoolCalls",
     "PoolResult",
     "QueueFull",
     "RemoteError",
@@ -38,11 +43,14 @@ __all__ = [
     "Task",
     "TaskTimeout",
     "WorkerDied",
+    "current_pool",
 ]
 
 _homes = {
+    "Group": "_group",
     "Pool": "_pool",
     "PoolBroken": "_errors",
+    "PoolCalls": "_calls",
     "PoolResult": "_result",
     "QueueFull": "_errors",
     "RemoteError": "_errors",
@@ -50,6 +58,7 @@ _homes = {
     "Task": "_task",
     "TaskTimeout": "_errors",
     "WorkerDied": "_errors",
+    "current_pool": "_nested",
 }
 
 

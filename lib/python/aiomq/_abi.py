@@ -59,17 +59,21 @@ PENDING, OK, ERROR, CANCELLED, EXPIRED, TIMED_OUT, WORKER_DIED, POOL_CORRUPT, PO
     EVENT_BROKEN,
     EVENT_CORRUPT,
     EVENT_CLOSED,
-) = range(9)
+    EVENT_RETIRED,
+    EVENT_BLOCKED,
+    EVENT_POISONED,
+) = range(12)
 
 # enum aiomq_pool_state
 POOL_STARTING, POOL_RUNNING, POOL_CLOSING, POOL_ENDED, POOL_BROKEN = range(5)
 
 # enum aiomq_worker_state
-WORKER_ABSENT, WORKER_STARTING, WORKER_RUNNING, WORKER_FAILED = range(4)
+WORKER_ABSENT, WORKER_STARTING, WORKER_RUNNING, WORKER_FAILED, WORKER_RETIRING = range(5)
 
 # enum aiomq_pool_flags, enum aiomq_task_flags, enum aiomq_dispatch_flags
 POOL_NOWAIT = 1
-TASK_ADOPT, TASK_PROGRESS = 1, 2
+TASK_ADOPT, TASK_PROGRESS, TASK_KEYED = 1, 2, 4
+CLOSE_DISCARD = 1
 DISPATCH_COMPLETIONS, DISPATCH_ROOM, DISPATCH_STATE = 1, 2, 4
 
 # limits
@@ -79,6 +83,7 @@ EXTRA_FD_BASE = 16
 CAPACITY_MAX = 1048576
 WORKERS_MAX = 1023
 ITEMS_MAX = 65536
+QUEUES_MAX = 16
 
 
 class ItemValue(Union):
@@ -131,6 +136,25 @@ class Event(Structure):
 LogFunction = CFUNCTYPE(None, c_void_p, POINTER(Event))
 
 
+class Group(Structure):
+    """aiomq_group: workers of one kind."""
+
+    _fields_ = (
+        ("struct_bytes", c_uint32),
+        ("workers", c_uint32),
+        ("name", c_char_p),
+        ("argv", POINTER(c_char_p)),
+        ("environment", POINTER(c_char_p)),
+        ("queues", POINTER(c_uint32)),
+        ("queue_count", c_uint32),
+        ("concurrency", c_uint32),
+        ("max_tasks", c_uint64),
+        ("max_memory_bytes", c_uint64),
+        ("stuck_signal", c_int32),
+        ("reserved", c_uint32),
+    )
+
+
 class PoolOptions(Structure):
     """aiomq_pool_options."""
 
@@ -148,6 +172,14 @@ class PoolOptions(Structure):
         ("arena_start_bytes", c_uint64),
         ("arena_max_bytes", c_uint64),
         ("spin_ns", c_uint64),
+        ("queues", POINTER(c_char_p)),
+        ("queue_count", c_uint32),
+        ("group_count", c_uint32),
+        ("groups", POINTER(Group)),
+        ("poison_limit", c_uint32),
+        ("reserved", c_uint32),
+        ("grace_ns", c_uint64),
+        ("blocked_after_ns", c_uint64),
         ("log", LogFunction),
         ("log_user", c_void_p),
         ("error_text", c_void_p),
@@ -165,11 +197,14 @@ class Task(Structure):
         ("kind", c_uint16),
         ("queue", c_uint16),
         ("items", c_uint32),
-        ("reserved", c_uint32),
+        ("retries", c_uint32),
         ("user", c_uint64),
         ("integer", c_int64),
         ("payload", c_void_p),
         ("payload_bytes", c_uint64),
+        ("key", c_uint64),
+        ("start_within_ns", c_uint64),
+        ("timeout_ns", c_uint64),
     )
 
 
@@ -205,6 +240,7 @@ class Job(Structure):
         ("integer", c_int64),
         ("payload", c_void_p),
         ("payload_bytes", c_uint64),
+        ("timeout_ns", c_uint64),
     )
 
 
@@ -216,6 +252,7 @@ class Call(Structure):
 
 HandlerFunction = CFUNCTYPE(c_int, POINTER(Call), POINTER(Item))
 CancelFunction = CFUNCTYPE(None, c_void_p, c_uint32)
+AnswerFunction = CFUNCTYPE(None, c_void_p, POINTER(Completion))
 
 
 class Handler(Structure):
@@ -237,6 +274,8 @@ class RunOptions(Structure):
         ("base", c_void_p),
         ("cancel", CancelFunction),
         ("cancel_user", c_void_p),
+        ("answer", AnswerFunction),
+        ("answer_user", c_void_p),
     )
 
 
@@ -258,7 +297,8 @@ class PoolStats(Structure):
         ("queues", c_uint32),
         *_words(
             "created_realtime_ns age_ns submitted ok failed cancelled worker_died other_outcomes"
-            " requeued wakeups_sent wakeups_elided audits restarts request_used_bytes"
+            " requeued wakeups_sent wakeups_elided audits restarts retried nested splits"
+            " request_used_bytes"
             " request_committed_bytes request_maximum_bytes result_used_bytes"
             " result_committed_bytes result_maximum_bytes events"
         ),
@@ -290,6 +330,29 @@ class WorkerStats(Structure):
         ("running", c_uint32),
         ("restarts", c_uint32),
         *_words("started completed failed wakeups used_bytes committed_bytes"),
+        ("group", c_uint32),
+        ("keyed", c_uint32),
+        ("current_id", c_uint64),
+        ("current_item", c_uint32),
+        ("turns", c_uint32),
+        ("blocked_ns", c_uint64),
+        ("group_name", c_char * 32),
+    )
+
+
+class TaskStats(Structure):
+    """aiomq_task_stats."""
+
+    _fields_ = (
+        ("struct_bytes", c_uint32),
+        ("worker", c_uint32),
+        ("task_id", c_uint64),
+        ("age_ns", c_uint64),
+        ("attempt", c_uint32),
+        ("queue", c_uint32),
+        ("items", c_uint32),
+        ("started", c_uint32),
+        ("function", c_char * 128),
     )
 
 
@@ -320,7 +383,8 @@ FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "pool_collect": ("0.1", c_int64, (_handle, POINTER(Completion), c_size_t)),
     "pool_release": ("0.1", c_int, (_handle, c_uint64)),
     "pool_cancel": ("0.1", c_int, (_handle, c_uint64)),
-    "pool_close": ("0.1", c_int, (_handle,)),
+    "pool_close": ("0.1", c_int, (_handle, c_uint32)),
+    "pool_queue": ("0.1", c_int, (_handle, c_char_p, _ret_number)),
     "pool_terminate": ("0.1", c_int, (_handle,)),
     "pool_join": ("0.1", c_int, (_handle, c_uint64)),
     "worker_open": ("0.1", c_int, (_ret_handle, c_void_p, c_size_t)),
@@ -344,6 +408,14 @@ FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
         c_int,
         (_handle, c_uint32, POINTER(POINTER(c_char)), POINTER(c_size_t)),
     ),
+    "worker_concurrency": ("0.1", c_int, (_handle,)),
+    "worker_retire": ("0.1", c_int, (_handle,)),
+    "worker_enter": ("0.1", c_int, (_handle, c_uint32, c_uint32)),
+    "worker_submit": ("0.1", c_int, (_handle, c_uint32, c_uint32, POINTER(Task), c_char_p)),
+    "worker_collect": ("0.1", c_int64, (_handle, POINTER(Completion), c_size_t)),
+    "worker_cancel": ("0.1", c_int, (_handle, c_uint64)),
+    "worker_retain": ("0.1", c_int, (_handle, c_uint32, POINTER(c_uint64))),
+    "worker_release": ("0.1", c_int, (_handle, c_uint64)),
     "run_options_init": ("0.1", None, (POINTER(RunOptions), c_size_t)),
     "worker_run": ("0.1", c_int, (_handle, POINTER(RunOptions))),
     "worker_event_base": ("0.1", c_void_p, (_handle,)),
@@ -353,6 +425,7 @@ FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "view_pool": ("0.1", c_int, (_handle, POINTER(PoolStats))),
     "view_queue": ("0.1", c_int, (_handle, c_uint32, POINTER(QueueStats))),
     "view_worker": ("0.1", c_int, (_handle, c_uint32, POINTER(WorkerStats))),
+    "view_task": ("0.1", c_int, (_handle, c_uint32, POINTER(TaskStats))),
     "view_event": ("0.1", c_int, (_handle, c_uint64, POINTER(Event))),
 }
 

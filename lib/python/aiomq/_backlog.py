@@ -11,7 +11,10 @@ from aiomq._trouble import NO_ROOM, raise_for
 
 if TYPE_CHECKING:
     from aiomq._dispatcher import Dispatcher
+    from aiomq._options import Options
     from aiomq._task import Task
+
+_NO_OPTIONS = (0, 0, 0, 0, 0, 0)
 
 
 class Waiting(NamedTuple):
@@ -22,6 +25,7 @@ class Waiting(NamedTuple):
     kind: int
     integer: int
     payload: bytes
+    options: Options | None
 
 
 class Backlog:
@@ -50,8 +54,16 @@ class Backlog:
         call.items = 1
         number = ctypes.c_uint64()
         while self._waiting:
-            task, call.function, call.kind, call.integer, payload = self._waiting[0]
+            task, call.function, call.kind, call.integer, payload, options = self._waiting[0]
             if not task.done():
+                (
+                    call.flags,
+                    call.queue,
+                    call.retries,
+                    call.key,
+                    call.start_within_ns,
+                    call.timeout_ns,
+                ) = options or _NO_OPTIONS
                 call.user = dispatcher.next_user()
                 call.payload = ctypes.cast(ctypes.c_char_p(payload), ctypes.c_void_p)
                 call.payload_bytes = len(payload)

@@ -97,8 +97,11 @@ if TYPE_CHECKING:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         flags: int = 0,
+        options: tuple[int, ...] | None = None,
     ) -> int:
         """Encode one call into the pool's memory and submit it; the task's id or a negative errno.
+
+        `options` are the fields of `_options.Options`.
 
         EAGAIN and ENOMEM: there is no room now; EMSGSIZE: there never will be; ESHUTDOWN, EPIPE,
         ECHILD: see aiomq_pool_submit(). Raises EncodeError.
@@ -113,6 +116,7 @@ if TYPE_CHECKING:
         stop: int,
         star: bool,
         flags: int = 0,
+        options: tuple[int, ...] | None = None,
     ) -> int:
         """As submit_call() for the calls that items[start:stop] stand for, in one task.
 
@@ -171,6 +175,8 @@ if TYPE_CHECKING:
         """
 
         base_context: Context
+        index: int  # of the item that was started last
+        started_ns: int  # CLOCK_MONOTONIC at the start of the newest item of a timed job
 
         def __init__(
             self,
@@ -192,6 +198,7 @@ if TYPE_CHECKING:
             permits: int,
             deadline_ns: int,
             plain: bool = False,
+            timed: bool = False,
         ) -> tuple[int, int]:
             """Start items of a job until something ends it; (reason, items that suspended).
 
@@ -200,8 +207,11 @@ if TYPE_CHECKING:
             negative errno. After -ENOMEM call again with the same job when there is room: a result
             may wait in here. -EBADMSG: an item before first_index. `plain`: calling the function is
             known to make no coroutine; it then runs in a context of its own but is no current task.
-            Raises what a hook raises.
+            `timed`: note in started_ns when each item starts. Raises what a hook raises.
             """
+
+        def enter(self, job: int, index: int) -> None:
+            """Say which item runs now, or with job NOBODY that none does: aiomq_worker_enter()."""
 
 elif NATIVE:
     encode_call = native.encode_call

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
-import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from aiomq import _abi, _start
+from aiomq import _abi, _checks, _main, _start
 from aiomq._board import Board
+from aiomq._group import Group
+from aiomq._stuck import SIGNAL, Stacks
 from aiomq._trouble import create_error
 
 lib = _abi.lib
@@ -17,102 +19,195 @@ logger = logging.getLogger("aiomq")
 
 _MEMORY_MIN = 1 << 18
 _MEMORY_MAX = 1 << 46  # half of the address space
+_NEVER = 2**64 - 1
 _LEVELS = {
     _abi.EVENT_DIED: logging.WARNING,
     _abi.EVENT_KILLED: logging.WARNING,
+    _abi.EVENT_BLOCKED: logging.WARNING,
+    _abi.EVENT_POISONED: logging.WARNING,
     _abi.EVENT_BROKEN: logging.ERROR,
     _abi.EVENT_CORRUPT: logging.CRITICAL,
 }
+
+
+class Wanted(NamedTuple):
+    """Pool's arguments, as they were given."""
+
+    processes: int | None
+    initializer: Callable[..., Any] | None
+    initargs: Iterable[Any]
+    childconcurrency: int
+    loop_initializer: Callable[[], Any] | None
+    label: str | None
+    capacity: int | None
+    max_memory: int | None
+    queues: Sequence[str] | None
+    groups: Sequence[Group] | None
+    maxtasksperchild: int | None
+    max_memory_per_child: int | None
+    poison_limit: int
+    grace: float
+    blocked_after: float | None
 
 
 class Started(NamedTuple):
     """A pool that aiomq_pool_create() made, with what must live as long as it does."""
 
     address: int
+    board: Board
+    stacks: Stacks
     label: str
     workers: int
+    queues: tuple[str, ...]
+    childconcurrency: int
     arena_bytes: int  # what the arguments, and the results of each worker, may take
-    board: Board
     log: object
 
 
-def size(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """An integer option within its bounds; raises TypeError or ValueError naming it."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    number = operator.index(value)
-    if number < low:
-        raise ValueError(f"{name} must be at least {low}, not {number}")
-    if high is not None and number > high:
-        raise ValueError(f"{name} must be at most {high}, not {number}")
-    return number
-
-
-def function(name: str, value: Any) -> None:
-    """Raise TypeError unless the option is None or can be called."""
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
-
-
-def create(
-    processes: int | None,
-    initializer: Callable[..., Any] | None,
-    initargs: Iterable[Any],
-    childconcurrency: int,
-    loop_initializer: Callable[[], Any] | None,
-    label: str | None,
-    capacity: int | None,
-    max_memory: int | None,
-) -> Started:
+def create(wanted: Wanted) -> Started:
     """Start a pool; does not wait for its workers. Raises what Pool() documents."""
     options = _abi.PoolOptions()
     lib.aiomq_pool_options_init(ctypes.byref(options), ctypes.sizeof(options))
     options.flags = _abi.POOL_NOWAIT
-    if processes is not None:
-        options.workers = size("processes", processes, 1, _abi.WORKERS_MAX)
-    if capacity is not None:
-        options.capacity = size("capacity", capacity, 1, _abi.CAPACITY_MAX)
-    workers: int = options.workers
-    if max_memory is not None:
-        arenas = workers + 1
-        share = size("max_memory", max_memory, _MEMORY_MIN * arenas, _MEMORY_MAX) // arenas
-        options.arena_max_bytes = share
-        options.arena_start_bytes = min(options.arena_start_bytes, share)
-    size("childconcurrency", childconcurrency, 1)
-    function("initializer", initializer)
-    function("loop_initializer", loop_initializer)
-    if label is None:
-        label = _start.default_label()
-    elif not isinstance(label, str):
-        raise TypeError(f"label must be a str, not {type(label).__name__}")
-    elif "\0" in label or not label:
-        raise ValueError("label must not be empty or contain a null character")
+    _checks.size("childconcurrency", wanted.childconcurrency, 1)
+    queues = _queues(wanted.queues)
+    groups = _groups(wanted, options.workers, queues)
+    workers = sum(group.processes for group in groups)
+    if workers > _abi.WORKERS_MAX:
+        raise ValueError(
+            f"groups have {workers} processes; at most {_abi.WORKERS_MAX} are possible"
+        )
+    _set_scalars(options, wanted, workers)
+    _checks.function("initializer", wanted.initializer)
+    _checks.function("loop_initializer", wanted.loop_initializer)
+    label = _start.default_label() if wanted.label is None else _checks.text("label", wanted.label)
     options.label = label.encode(errors="replace")
-
-    if not isinstance(initargs, Iterable):
-        raise TypeError(f"initargs must be iterable, not {type(initargs).__name__}")
-    objects = _start.pickle_objects(initializer, tuple(initargs), loop_initializer)
-    argv = _start.command()
-    options.argv = (ctypes.c_char_p * (len(argv) + 1))(*argv, None)
+    if not isinstance(wanted.initargs, Iterable):
+        raise TypeError(f"initargs must be iterable, not {type(wanted.initargs).__name__}")
+    objects = _start.pickle_objects(
+        wanted.initializer, tuple(wanted.initargs), wanted.loop_initializer
+    )
+    options.argv = _strings(_start.command())
+    options.queues = _strings([name.encode(errors="replace") for name in queues])
+    options.queue_count = len(queues)
+    options.groups = (_abi.Group * len(groups))(
+        *(_group(group, wanted, queues) for group in groups)
+    )
+    options.group_count = len(groups)
+    setup = _start.Setup(_main.describe(), wanted.childconcurrency, objects, tuple(queues), workers)
     log = _log_function(label)
     options.log = log
+    return Started(
+        *_create(options, setup),
+        label,
+        workers,
+        tuple(queues),
+        max(group.childconcurrency or wanted.childconcurrency for group in groups),
+        options.arena_max_bytes,
+        log,
+    )
+
+
+def _create(options: _abi.PoolOptions, setup: _start.Setup) -> tuple[int, Board, Stacks]:
+    """Call aiomq_pool_create(); raises what its error means."""
     text = ctypes.create_string_buffer(4096)
     options.error_text = ctypes.addressof(text)
     options.error_text_bytes = len(text)
     address = ctypes.c_void_p()
-    board = Board(workers)
-    try:
-        with _start.descriptors(childconcurrency, objects, board) as fds:
+    with contextlib.ExitStack() as undo:
+        board = Board(setup.workers)
+        undo.callback(board.close)
+        stacks = Stacks(setup.workers)
+        undo.callback(stacks.close)
+        with _start.descriptors(setup, board, stacks) as fds:
             options.extra_fds = (ctypes.c_int * len(fds))(*fds)
             options.extra_fd_count = len(fds)
             outcome = lib.aiomq_pool_create(ctypes.byref(options), ctypes.byref(address))
-        if outcome < 0:
+        if outcome < 0 or address.value is None:
             raise create_error(outcome, text.value.decode(errors="replace"))
-    except BaseException:
-        board.close()
-        raise
-    assert address.value is not None
-    return Started(address.value, label, workers, options.arena_max_bytes, board, log)
+        undo.pop_all()
+    return address.value, board, stacks
+
+
+def _set_scalars(options: _abi.PoolOptions, wanted: Wanted, workers: int) -> None:
+    if wanted.capacity is not None:
+        options.capacity = _checks.size("capacity", wanted.capacity, 1, _abi.CAPACITY_MAX)
+    if wanted.max_memory is not None:
+        arenas = workers + 1
+        least = _MEMORY_MIN * arenas
+        share = _checks.size("max_memory", wanted.max_memory, least, _MEMORY_MAX) // arenas
+        options.arena_max_bytes = share
+        options.arena_start_bytes = min(options.arena_start_bytes, share)
+    options.poison_limit = _checks.size("poison_limit", wanted.poison_limit, 1, 2**31)
+    options.grace_ns = _checks.nanoseconds("grace", wanted.grace)
+    options.blocked_after_ns = (
+        _NEVER
+        if wanted.blocked_after is None
+        else _checks.nanoseconds("blocked_after", wanted.blocked_after)
+    )
+
+
+def _queues(given: Sequence[str] | None) -> list[str]:
+    queues = ["default"] if given is None else _checks.texts("queues", given)
+    if not queues:
+        raise ValueError("queues must not be empty")
+    if len(queues) > _abi.QUEUES_MAX:
+        raise ValueError(f"queues has {len(queues)} names; at most {_abi.QUEUES_MAX} are possible")
+    if len(set(queues)) < len(queues):
+        raise ValueError("queues must not name a queue twice")
+    return queues
+
+
+def _groups(wanted: Wanted, usable: int, queues: list[str]) -> list[Group]:
+    """The groups, or the one that `processes` stands for."""
+    if wanted.groups is None:
+        processes = usable if wanted.processes is None else wanted.processes
+        return [Group(processes)]
+    if wanted.processes is not None:
+        raise ValueError("processes must be left out when there are groups, which have their own")
+    if not isinstance(wanted.groups, Iterable):
+        raise TypeError(f"groups must be a sequence, not {type(wanted.groups).__name__}")
+    groups = list(wanted.groups)
+    if not groups:
+        raise ValueError("groups must not be empty")
+    for index, group in enumerate(groups):
+        if not isinstance(group, Group):
+            raise TypeError(f"groups[{index}] must be an aiomq.Group, not {type(group).__name__}")
+        for name in group.queues or ():
+            if name not in queues:
+                known = ", ".join(map(repr, queues))
+                raise ValueError(f"groups[{index}]: queue {name!r} is none of the pool's: {known}")
+    return groups
+
+
+def _group(group: Group, wanted: Wanted, queues: list[str]) -> _abi.Group:
+    """As C wants it."""
+    result = _abi.Group(struct_bytes=ctypes.sizeof(_abi.Group), workers=group.processes)
+    if group.name is not None:
+        result.name = group.name.encode(errors="replace")
+    if group.program is not None:
+        result.argv = _strings(group.program)
+    else:
+        result.stuck_signal = SIGNAL
+    if group.queues is not None:
+        numbers = [queues.index(name) for name in group.queues]
+        result.queues = (ctypes.c_uint32 * len(numbers))(*numbers)
+        result.queue_count = len(numbers)
+    result.concurrency = group.childconcurrency or 0
+    for name, field in (
+        ("maxtasksperchild", "max_tasks"),
+        ("max_memory_per_child", "max_memory_bytes"),
+    ):
+        value, default = getattr(group, name), getattr(wanted, name)
+        if default is not None:
+            default = _checks.size(name, default, 1, 2**62)
+        setattr(result, field, value or default or 0)
+    return result
+
+
+def _strings(words: Sequence[bytes]) -> Any:
+    """A NULL-terminated array."""
+    return (ctypes.c_char_p * (len(words) + 1))(*words, None)
 
 
 def _log_function(label: str) -> object:

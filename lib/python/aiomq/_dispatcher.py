@@ -31,6 +31,7 @@ from aiomq._trouble import NO_ROOM, call_error, item_error, raise_for
 
 if TYPE_CHECKING:
     from aiomq._create import Started
+    from aiomq._options import Options
     from aiomq._result import Chunk, PoolResult
 
 lib = _abi.lib
@@ -57,26 +58,29 @@ class _Reader:
 class Dispatcher:
     """A pool's handle, its loop, and the calls on their way."""
 
-    def __init__(self, start: Started, childconcurrency: int) -> None:
-        address, label, workers, arena_bytes, board, log = start
-        self.workers = workers
+    def __init__(self, started: Started) -> None:
+        address = started.address
+        self.workers = started.workers
+        self.queues = started.queues
         # A chunk's outcomes have to find room in one worker's memory; each needs 16 bytes.
-        self.most_items = min(_abi.ITEMS_MAX, arena_bytes // 64)
-        self.childconcurrency = childconcurrency
+        self.most_items = min(_abi.ITEMS_MAX, started.arena_bytes // 64)
+        self.childconcurrency = started.childconcurrency
         self.loop: Any = None  # the AbstractEventLoop, once bound
         self.pending: dict[int, Task[Any] | Chunk] = {}
         self.backlog = Backlog()
         self.feeds: dict[PoolResult[Any], None] = {}  # maps with items left to submit, in order
         self.closing = False
         self._address = address
-        self._board = board
+        self._board = started.board
+        self._stacks = started.stacks
         self._functions: dict[Any, int] = {}
         self._sizers: dict[int, ChunkSizer] = {}
         self._users = 0
         self._end_reason: BaseException | None = None
         self._watchers: list[asyncio.Future[None]] = []
         self._reader = _Reader(self)
-        self._handle = Handle(address, label, board, log)
+        self._end_text = "pool was terminated"
+        self._handle = Handle(started)
         self._finalizer = weakref.finalize(self, self._handle.abandon)
 
     # --- loop -------------------------------------------------------------------------------------
@@ -110,6 +114,13 @@ class Dispatcher:
         """Raise RuntimeError in a process that was forked from the pool's."""
         if self._handle.owner != os.getpid():
             raise_for(-errno.ECHILD, self)
+
+    def check_open(self) -> None:
+        """Raise RuntimeError if the pool takes no more calls."""
+        if self._end_reason is not None:
+            raise self.end_error()
+        if self.closing:
+            raise RuntimeError("pool is closed")
 
     def _forget_calls(self) -> None:
         """Drop the calls of a loop that was closed: nobody can get their results."""
@@ -159,8 +170,11 @@ class Dispatcher:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         wait: bool,
+        options: Options | None,
     ) -> Task[Any]:
         """Submit one call. Without room it waits, or raises QueueFull if `wait` is false."""
+        if self.closing:
+            self.check_open()
         loop = self._running_loop()
         if loop is not self.loop:
             self._bind(loop)
@@ -171,7 +185,7 @@ class Dispatcher:
         outcome = -errno.EAGAIN
         if not self.backlog:
             try:
-                outcome = _bridge.submit_call(self._address, number, user, args, kwargs)
+                outcome = _bridge.submit_call(self._address, number, user, args, kwargs, 0, options)
             except _bridge.EncodeError as error:
                 raise call_error(function, error) from error.__cause__
         task: Task[Any] = Task(self, loop)
@@ -189,11 +203,17 @@ class Dispatcher:
                 kind, integer, payload = _bridge.encode_call(args, kwargs)
             except _bridge.EncodeError as error:
                 raise call_error(function, error) from error.__cause__
-            self.backlog.add(Waiting(task, number, kind, integer, payload))
+            self.backlog.add(Waiting(task, number, kind, integer, payload, options))
         return task
 
     def submit_chunk(
-        self, chunk: Chunk, function: int, items: list[Any], begin: int, star: bool
+        self,
+        chunk: Chunk,
+        function: int,
+        items: list[Any],
+        begin: int,
+        star: bool,
+        options: Options | None,
     ) -> int:
         """Submit a chunk. 1: done, 0: no room now, -1: too large for the pool; raises the rest."""
         try:
@@ -206,6 +226,7 @@ class Dispatcher:
                 begin + chunk.count,
                 star,
                 _abi.TASK_PROGRESS,
+                options,
             )
         except _bridge.EncodeError as error:
             raise item_error(error, chunk.start - begin) from error.__cause__
@@ -305,9 +326,13 @@ class Dispatcher:
             from aiomq._errors import PoolBroken
 
             return PoolBroken(text)
-        error = RuntimeError("pool was terminated")
+        error = RuntimeError(self._end_text)
         error.__cause__ = self._end_reason
         return error
+
+    def take_stack(self, worker: int) -> str:
+        """Where a worker was stuck that was killed for it; "" if it could not say."""
+        return self._stacks.take(worker) if self._address and worker < self.workers else ""
 
     def _state_changed(self) -> None:
         if self.state()[0] == _abi.POOL_BROKEN:
@@ -320,16 +345,24 @@ class Dispatcher:
             if not watcher.done():
                 watcher.set_result(None)
 
-    async def _reached(self, *states: int) -> int:
-        """Wait until the pool is in one of these states."""
+    async def _reached(self, *states: int, timeout: float | None = None) -> int:
+        """Wait until the pool is in one of these states. Raises TimeoutError."""
         loop = self.bind()
-        while True:
-            state, _ = self.state()
-            if state in states:
-                return state
-            watcher: asyncio.Future[None] = loop.create_future()
-            self._watchers.append(watcher)
-            await watcher
+        timer = None if timeout is None else loop.call_later(timeout, self._wake_watchers)
+        end = None if timeout is None else loop.time() + timeout
+        try:
+            while True:
+                state, _ = self.state()
+                if state in states:
+                    return state
+                if end is not None and loop.time() >= end:
+                    raise TimeoutError("the pool has not ended yet")
+                watcher: asyncio.Future[None] = loop.create_future()
+                self._watchers.append(watcher)
+                await watcher
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def started(self) -> None:
         """Wait until every worker is ready. Raises PoolBroken if they can't start."""
@@ -337,10 +370,14 @@ class Dispatcher:
         if await self._reached(*states) == _abi.POOL_BROKEN:
             raise self.end_error()
 
-    def close(self) -> None:
-        """Take no more calls from outside; what was asked for is still done."""
+    def close(self, drain: bool) -> None:
+        """Take no more calls from outside; what was asked for, or has started, is still done."""
         self.check_owner()
         self.closing = True
+        if not drain and self._address:
+            self._end_text = "pool is closed"
+            lib.aiomq_pool_close(self._address, _abi.CLOSE_DISCARD)
+            self._fail_all([*self.backlog.take_all(), *self.feeds])
         for feed in list(self.feeds):
             feed._feed()
         self.drained()
@@ -348,12 +385,13 @@ class Dispatcher:
     def drained(self) -> None:
         """Close the pool itself once nothing waits to be submitted."""
         if self.closing and self._address and not self.backlog and not self.feeds:
-            lib.aiomq_pool_close(self._address)
+            lib.aiomq_pool_close(self._address, 0)
 
     def terminate(self) -> None:
         """End the pool now; calls without a result fail with RuntimeError."""
         self.check_owner()
         self.closing = True
+        self._end_text = "pool was terminated"
         if self._address:
             lib.aiomq_pool_terminate(self._address)
             self.fail_calls()
@@ -366,16 +404,19 @@ class Dispatcher:
         self.pending.clear()
         self.feeds.clear()
         self._reader.strong = None
+        self._fail_all(entries)
+
+    def _fail_all(self, entries: list[Any]) -> None:
         if self.loop is None or self.loop.is_closed():
             return
         for entry in entries:
             entry._fail(self.end_error(), quiet=True)
 
-    async def join(self) -> None:
+    async def join(self, timeout: float | None = None) -> None:
         """Wait until a closed pool's calls are done and its workers are gone, and free it."""
         if not self._address:
             return
-        await self._reached(_abi.POOL_ENDED, _abi.POOL_BROKEN)
+        await self._reached(_abi.POOL_ENDED, _abi.POOL_BROKEN, timeout=timeout)
         if self._address:
             while self._collect():
                 pass

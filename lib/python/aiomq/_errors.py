@@ -15,7 +15,8 @@ class WorkerDied(BrokenProcessPool):
     """The worker process ended while it ran this task. The pool replaces it and goes on.
 
     `pid` is that process. Either `signal` (not 0) ended it, or it left with `exit_status`; both are
-    None and 0 when the kernel did not tell. The task had started, so it was not run again.
+    None and 0 when the kernel did not tell. The task had started, so it was run again only as often
+    as its `retries` allow.
     """
 
     __module__ = "aiomq"
@@ -39,15 +40,22 @@ class QueueFull(Exception):
 
 
 class StartExpired(TimeoutError):
-    """The task did not start in the time that it was given."""
+    """The task did not start within its `start_within`; it never will."""
 
     __module__ = "aiomq"
 
 
 class TaskTimeout(TimeoutError):
-    """The task ran longer than it was allowed to."""
+    """The task ran longer than its `timeout`, and was cancelled or its worker was killed.
+
+    `stack` is where it stood then, also shown as the `__cause__`; "" if that is not known.
+    """
 
     __module__ = "aiomq"
+
+    def __init__(self, message: str = "", stack: str = "") -> None:
+        super().__init__(message)
+        self.stack = stack
 
 
 class RemoteError(Exception):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from aiomq import _abi
 from aiomq._bridge import DecodeFailure, RemoteFailure
 
+if TYPE_CHECKING:
+    from aiomq._dispatcher import Dispatcher
 
-def exception_of(
-    status: int, value: object, pool_ended: Callable[[], BaseException]
-) -> BaseException:
+
+def exception_of(status: int, value: object, dispatcher: Dispatcher, worker: int) -> BaseException:
     """The exception for an item with this outcome (enum aiomq_outcome), or for a bad result.
 
-    `value` is a RemoteFailure or DecodeFailure of `_bridge`, or None. `pool_ended` makes the
-    exception for calls that the pool's end has ended. Every call returns a new exception.
+    `value` is a RemoteFailure or DecodeFailure of `_bridge`, None, or for TIMED_OUT a text. Every
+    call returns a new exception.
     """
     if isinstance(value, DecodeFailure):
         return _raisable(value.error, None)
@@ -37,12 +38,29 @@ def exception_of(
     if status == _abi.EXPIRED:
         return _errors.StartExpired(message or "the task did not start in time")
     if status == _abi.TIMED_OUT:
-        return _errors.TaskTimeout(message or "the task ran longer than it was allowed to")
+        return _timed_out(failure, value, dispatcher, worker)
     if status == _abi.POOL_CLOSED:
-        return pool_ended()
+        return dispatcher.end_error()
     if status == _abi.POOL_CORRUPT:
         return _errors.PoolBroken(message or "the pool's shared memory is damaged")
     return _errors.RemoteError(f"outcome {status}", message)
+
+
+def _timed_out(
+    failure: RemoteFailure | None, value: object, dispatcher: Dispatcher, worker: int
+) -> BaseException:
+    """From a worker that was killed for it (`failure`), or the pump's text: message, then stack."""
+    from aiomq._errors import RemoteTraceback, TaskTimeout
+
+    message, stack = "", ""
+    if failure is not None:
+        message, stack = failure.message, dispatcher.take_stack(worker)
+    elif isinstance(value, str):
+        message, _, stack = value.partition("\n")
+    error = TaskTimeout(message or "the task ran longer than it was allowed to", stack)
+    if stack:
+        error.__cause__ = RemoteTraceback(stack)
+    return error
 
 
 def _remote(failure: RemoteFailure) -> BaseException:

@@ -6,9 +6,12 @@ import asyncio
 import ctypes
 import os
 import warnings
+from typing import TYPE_CHECKING
 
 from aiomq import _abi
-from aiomq._board import Board
+
+if TYPE_CHECKING:
+    from aiomq._create import Started
 
 lib = _abi.lib
 
@@ -16,13 +19,14 @@ lib = _abi.lib
 class Handle:
     """What has to be given back, also when the dispatcher is gone or the interpreter ends."""
 
-    def __init__(self, address: int, label: str, board: Board, log: object) -> None:
-        self.address = address
-        self.label = label
-        self.board = board
-        self.log = log  # the callback that C calls: it has to live as long as the pool
+    def __init__(self, started: Started) -> None:
+        self.address = started.address
+        self.label = started.label
+        self.board = started.board
+        self.stacks = started.stacks
+        self.log = started.log  # the callback that C calls: it has to live as long as the pool
         self.owner = os.getpid()
-        self.fd: int = lib.aiomq_pool_fd(address)
+        self.fd: int = lib.aiomq_pool_fd(started.address)
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def free(self) -> None:
@@ -33,6 +37,7 @@ class Handle:
         self.address = 0
         lib.aiomq_pool_destroy(ctypes.byref(address))
         self.board.close()
+        self.stacks.close()
 
     def abandon(self) -> None:
         """For a pool that nobody closed."""

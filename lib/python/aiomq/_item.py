@@ -10,7 +10,7 @@ Life of an Item: the item loop (`_bridge.Runner`) makes it, sets `_ctx`, `_job`,
 `_coro` and runs the first step between enter and leave. If that finishes, the loop either uses the
 object again (nobody touched or kept it) or tells it the outcome by `_finish()`. If the step
 suspends, the pump sets `_report` and calls `_park()`; from then on the event loop drives the item
-through `_step()`.
+through `_step()`. The item loop tells the pool which item runs; later steps do so by `_enter()`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from time import monotonic_ns
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 if TYPE_CHECKING:
     enter_task: Callable[[asyncio.AbstractEventLoop, object], None]
@@ -36,6 +36,7 @@ else:
 
 # As in aiomq.h; not imported from _abi, so that an Item can be tested without the library.
 PENDING, OK, ERROR, CANCELLED = range(4)
+NOBODY = 2**32 - 1  # the job to enter when no item runs
 
 _UNCANCEL_CLEARS = sys.version_info >= (3, 13)
 _numbers = itertools.count(1)
@@ -64,6 +65,11 @@ class Item:
         "_touched",
         "_value",
     )
+
+    # Set once in a worker: Runner.enter(), by which a step tells the pool which item runs, and the
+    # same for its end, unless the selector does that for all steps of a turn.
+    _enter: ClassVar[Any] = None
+    _leave: ClassVar[Any] = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -269,6 +275,9 @@ class Item:
         assert coroutine is not None
         yielded: Any = None
         status = PENDING
+        enter = self._enter
+        if enter is not None:
+            enter(self._job, self._index)
         enter_task(loop, self)
         try:
             yielded = coroutine.send(None) if error is None else coroutine.throw(error)
@@ -282,6 +291,8 @@ class Item:
             yielded = raised
         finally:
             leave_task(loop, self)
+            if self._leave is not None:
+                self._leave(NOBODY, 0)
             error = None
         # From here on no exception is being handled, so what runs next starts with a clean one.
         self._busy_ns += monotonic_ns() - started

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any
 
-from aiomq import _create
+from aiomq import _checks, _create
+from aiomq._calls import PoolCalls
 from aiomq._dispatcher import Dispatcher
-from aiomq._result import PoolResult
-from aiomq._task import Task
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from aiomq._group import Group
 
 
-class Pool:
+class Pool(PoolCalls):
     """Worker processes that run coroutine functions and plain functions.
 
         async with Pool() as pool:
@@ -38,6 +35,17 @@ class Pool:
     max_memory: bytes that arguments and results on their way may take in all; split evenly between
         the arguments and each worker's results. Default: a quarter of the machine's memory for
         each.
+    queues: names of the queues in which calls may wait, see options(); the first is the default.
+    groups: the workers as a list of Group, each with its own number, program and queues; then
+        `processes` must be left out.
+    maxtasksperchild: calls and items after which a worker is replaced by a fresh one.
+    max_memory_per_child: bytes of private memory above which it is. In both cases, and when it gets
+        SIGTERM, a worker first ends what it runs.
+    poison_limit: a call that was running when so many workers died is not run again, whatever its
+        `retries`.
+    grace: seconds that a call may go on after its `timeout` before its worker is killed.
+    blocked_after: seconds without a turn of its loop after which a busy worker is reported, with
+        the function that blocks it, to the logger "aiomq". None: never.
 
     A function is given by reference and imported in the workers, so it must be defined at the top
     level of a module or of the main program. Arguments and results that are plain values (None,
@@ -59,27 +67,39 @@ class Pool:
         label: str | None = None,
         capacity: int | None = None,
         max_memory: int | None = None,
+        queues: Sequence[str] | None = None,
+        groups: Sequence[Group] | None = None,
+        maxtasksperchild: int | None = None,
+        max_memory_per_child: int | None = None,
+        poison_limit: int = 3,
+        grace: float = 2.0,
+        blocked_after: float | None = 1.0,
     ) -> None:
         started = _create.create(
-            processes,
-            initializer,
-            initargs,
-            childconcurrency,
-            loop_initializer,
-            label,
-            capacity,
-            max_memory,
+            _create.Wanted(
+                processes,
+                initializer,
+                initargs,
+                childconcurrency,
+                loop_initializer,
+                label,
+                capacity,
+                max_memory,
+                queues,
+                groups,
+                maxtasksperchild,
+                max_memory_per_child,
+                poison_limit,
+                grace,
+                blocked_after,
+            )
         )
         self._label = started.label
-        self._closed = False
-        self._dispatcher = Dispatcher(started, int(childconcurrency))
+        super().__init__(Dispatcher(started))
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open"
+        state = "closed" if self._dispatcher.closing else "open"
         return f"<aiomq.Pool {self._label!r} {state} processes={self.processes}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a Pool can't be pickled; it belongs to the process that made it")
 
     @property
     def label(self) -> str:
@@ -91,146 +111,30 @@ class Pool:
         """How many workers the pool has."""
         return self._dispatcher.workers
 
-    # --- calls ------------------------------------------------------------------------------------
-
-    @overload
-    def submit(
-        self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[R]: ...
-    @overload
-    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
-        """Start fn(*args, **kwargs) in a worker; returns at once with an awaitable Task.
-
-        When every slot is in use the call waits for room, with its arguments already encoded.
-        Needs a running loop. Raises pickle.PicklingError naming the argument that can't be
-        pickled; ValueError for a function that can't be imported, or for more than max_memory
-        allows; RuntimeError "pool is closed"; PoolBroken.
-        """
-        if self._closed:
-            raise RuntimeError("pool is closed")
-        return self._dispatcher.submit(fn, args, kwargs, True)
-
-    @overload
-    def submit_nowait(
-        self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[R]: ...
-    @overload
-    def submit_nowait(
-        self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[R]: ...
-    def submit_nowait(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
-        """Like submit(), but raises QueueFull when there is no room now."""
-        if self._closed:
-            raise RuntimeError("pool is closed")
-        return self._dispatcher.submit(fn, args, kwargs, False)
-
-    @overload
-    async def apply(
-        self,
-        fn: Callable[..., Awaitable[R]],
-        args: Iterable[Any] | None = None,
-        kwds: Mapping[str, Any] | None = None,
-    ) -> R: ...
-    @overload
-    async def apply(
-        self,
-        fn: Callable[..., R],
-        args: Iterable[Any] | None = None,
-        kwds: Mapping[str, Any] | None = None,
-    ) -> R: ...
-    async def apply(
-        self,
-        fn: Callable[..., Any],
-        args: Iterable[Any] | None = None,
-        kwds: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Run fn(*args, **kwds) in a worker; returns its result. Raises as submit() and Task."""
-        if self._closed:
-            raise RuntimeError("pool is closed")
-        return await self._dispatcher.submit(
-            fn, () if args is None else tuple(args), {} if kwds is None else dict(kwds), True
-        )
-
-    @overload
-    def map(
-        self,
-        fn: Callable[[Any], Awaitable[R]],
-        iterable: Iterable[Any],
-        *,
-        chunksize: int | None = None,
-    ) -> PoolResult[R]: ...
-    @overload
-    def map(
-        self, fn: Callable[[Any], R], iterable: Iterable[Any], *, chunksize: int | None = None
-    ) -> PoolResult[R]: ...
-    def map(
-        self, fn: Callable[[Any], Any], iterable: Iterable[Any], *, chunksize: int | None = None
-    ) -> PoolResult[Any]:
-        """Run fn(item) for each item of the iterable; returns an awaitable, iterable PoolResult.
-
-        Starts at once if a loop is running, else when it is first awaited. `chunksize` is how many
-        items travel together; it has no influence on how many run at once (childconcurrency).
-        Default: one at first, then by how long the items keep a worker busy. Raises as submit()
-        does for the first items; for later ones the PoolResult raises.
-        """
-        return self._map(fn, iterable, False, chunksize)
-
-    @overload
-    def starmap(
-        self,
-        fn: Callable[..., Awaitable[R]],
-        iterable: Iterable[Iterable[Any]],
-        *,
-        chunksize: int | None = None,
-    ) -> PoolResult[R]: ...
-    @overload
-    def starmap(
-        self,
-        fn: Callable[..., R],
-        iterable: Iterable[Iterable[Any]],
-        *,
-        chunksize: int | None = None,
-    ) -> PoolResult[R]: ...
-    def starmap(
-        self,
-        fn: Callable[..., Any],
-        iterable: Iterable[Iterable[Any]],
-        *,
-        chunksize: int | None = None,
-    ) -> PoolResult[Any]:
-        """Like map(), but each item holds the positional arguments of one call: fn(*item)."""
-        return self._map(fn, iterable, True, chunksize)
-
-    def _map(
-        self, fn: Callable[..., Any], iterable: Iterable[Any], star: bool, chunksize: int | None
-    ) -> PoolResult[Any]:
-        if self._closed:
-            raise RuntimeError("pool is closed")
-        if chunksize is not None:
-            chunksize = _create.size("chunksize", chunksize, 1)
-        return PoolResult.start(self._dispatcher, fn, iterable, star, chunksize)
-
     # --- life -------------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Take no more calls. Those made are still run; then the workers leave. See join()."""
-        self._closed = True
-        self._dispatcher.close()
+    def close(self, drain: bool = True) -> None:
+        """Take no more calls. Those made are still run; then the workers leave. See join().
+
+        drain: False: what has not started never will, and raises RuntimeError "pool is closed".
+        """
+        self._dispatcher.close(drain)
 
     def terminate(self) -> None:
         """End the pool now: kill the workers. Calls without a result raise RuntimeError."""
-        self._closed = True
         self._dispatcher.terminate()
 
-    async def join(self) -> None:
+    async def join(self, timeout: float | None = None) -> None:
         """Wait until the calls of a closed pool are done and its workers are gone.
 
-        Raises RuntimeError "pool is still open". If it is cancelled the pool ends without it.
+        Raises RuntimeError "pool is still open"; TimeoutError after `timeout` seconds: the pool
+        goes on to end, and join() may be called again. If it is cancelled the pool ends without it.
         """
-        if not self._closed:
+        if timeout is not None:
+            _checks.nanoseconds("timeout", timeout)
+        if not self._dispatcher.closing:
             raise RuntimeError("pool is still open")
-        await self._dispatcher.join()
+        await self._dispatcher.join(timeout)
 
     async def __aenter__(self) -> Pool:
         """Wait until every worker is ready. Raises PoolBroken, with the reason, if they can't."""

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from time import monotonic_ns
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from aiomq import _abi, _bridge
 from aiomq._board import Page
@@ -31,6 +31,10 @@ from aiomq._item import Item, enter_task, leave_task, register_task
 from aiomq._main import importing
 from aiomq._reference import is_plain, resolve
 from aiomq._report import report_of
+from aiomq._stuck import waiting_stack
+
+if TYPE_CHECKING:
+    from aiomq._nested import Hub
 
 lib = _abi.lib
 
@@ -47,6 +51,7 @@ class _Job(NamedTuple):
     plain: bool
     arguments: Any
     first: int
+    timeout_ns: int
 
 
 class _Outcome(NamedTuple):
@@ -55,7 +60,10 @@ class _Outcome(NamedTuple):
     job: int
     item: int
     status: int
-    value: Any  # the result, or a Report if status is ERROR
+    value: Any  # the result, a Report if status is ERROR, a text if it is TIMED_OUT
+
+
+current: Pump | None = None  # this process's
 
 
 class Pump:
@@ -68,8 +76,20 @@ class Pump:
         permits: int,
         page: Page,
         context: Context,
+        queues: tuple[str, ...],
+        workers: int,
     ) -> None:
+        global current
+        current = self
+        self.owner = os.getpid()
+        self.worker = worker
+        self.loop = loop
+        self.permits = permits
+        self.queues = queues
+        self.workers = workers
+        self.nested: Hub | None = None  # once a task has asked for its own pool
         self.ended = False
+        self._lent: set[Item] = set()  # items that have given their permits back
         self._loop = loop
         self._worker = worker
         self._permits = permits
@@ -80,8 +100,11 @@ class Pump:
         self._live: dict[int, dict[int, Item]] = {}  # job -> index -> parked item
         self._numbers: dict[int, int] = {}  # job -> function, while items are parked
         self._functions: dict[int, tuple[Callable[..., Any], bool]] = {}
+        self._timers: dict[Item, asyncio.TimerHandle] = {}  # of parked items with a timeout
+        self._expired: dict[Item, str] = {}  # cancelled by their timers; what to tell of them
         self._unpublished: deque[_Outcome] = deque()
         self._stalled = False  # until the descriptor says that there is room
+        self._leaving = False  # nothing more is to be claimed
         self._scheduled = False
         self._flushed_ns = 0
         self.before_turn: Callable[[], None] | None = None  # for loops whose selector is not ours
@@ -92,6 +115,7 @@ class Pump:
             worker, loop, Item, enter_task, leave_task, self._suspended, self._failed
         )
         self._runner.base_context = context
+        self.enter = Item._enter = self._runner.enter
 
     # --- turns ------------------------------------------------------------------------------------
 
@@ -111,6 +135,8 @@ class Pump:
             if self.before_turn is not None:
                 self.before_turn()
             self._take_cancels()
+            if self.nested is not None:
+                self.nested.turn()
             self._stalled = not self._publish_waiting()
             if not self._stalled:
                 self._start_items()
@@ -121,7 +147,16 @@ class Pump:
 
     def wants_tasks(self) -> bool:
         """Whether a new task could be started now."""
-        return self._current is None and self._running < self._permits and not self._stalled
+        return (
+            self._current is None
+            and self._running < self._permits
+            and not self._stalled
+            and not self._leaving
+        )
+
+    def retire(self) -> None:
+        """Take no more tasks; leave when what runs has ended. May interrupt any Python code."""
+        lib.aiomq_worker_retire(self._worker)
 
     def flush(self) -> None:
         """Tell the dispatcher what has finished."""
@@ -146,6 +181,7 @@ class Pump:
                 self._permits - self._running,
                 deadline,
                 job.plain,
+                job.timeout_ns != 0,
             )
             before, now = now, monotonic_ns()
             self._page.add(job.number, now - before)
@@ -154,6 +190,8 @@ class Pump:
             elif reason == -errno.ENOMEM:
                 self._stalled = True
                 break
+            elif reason == -errno.ESHUTDOWN:  # retiring: others run what of the job has not started
+                self._current = None
             elif reason < 0:
                 raise OSError(-reason, "item loop: " + lib.aiomq_strerror(reason).decode())
             if now >= deadline:
@@ -162,13 +200,37 @@ class Pump:
         if now - self._flushed_ns > _FLUSH_NS:
             self.flush()
 
+    # --- nested calls -----------------------------------------------------------------------------
+
+    def place_of(self, item: Item) -> tuple[int, int]:
+        """Job and index of an item that runs; in its first step it does not know them itself."""
+        if item._report is not None:
+            return item._job, item._index
+        assert self._current is not None
+        return self._current.handle, self._runner.index
+
+    def lend(self, item: Item) -> None:
+        """The item waits for nested calls: another one may run instead."""
+        self._lent.add(item)
+        self._running -= 1
+        self.schedule()
+
+    def take_back(self, item: Item) -> None:
+        """Its nested calls are done."""
+        if item in self._lent:
+            self._lent.remove(item)
+            self._running += 1
+
+    # --- tasks ------------------------------------------------------------------------------------
+
     def _claim(self) -> _Job | None:
         claimed = self._job
         count = lib.aiomq_worker_claim(self._worker, ctypes.byref(claimed), 1)
         if count == 0:
             return None
         if count == -errno.ESHUTDOWN:
-            if not self._running and not self._unpublished:
+            self._leaving = True
+            if not self._live_items() and not self._unpublished:
                 self.ended = True
                 self._loop.stop()
             return None
@@ -179,7 +241,19 @@ class Pump:
         arguments = _bridge.Arguments(
             claimed.kind, claimed.integer, claimed.payload or 0, claimed.payload_bytes
         )
-        return _Job(claimed.job, number, function, plain, arguments, claimed.first_item)
+        return _Job(
+            claimed.job,
+            number,
+            function,
+            plain,
+            arguments,
+            claimed.first_item,
+            claimed.timeout_ns,
+        )
+
+    def _live_items(self) -> int:
+        """Parked items, those included that wait for nested calls."""
+        return sum(map(len, self._live.values()))
 
     def _find(self, number: int) -> tuple[Callable[..., Any], bool]:
         """The function with this number; imported once, unless that fails."""
@@ -219,24 +293,53 @@ class Pump:
         item._report = self._finished
         self._running += 1
         live = self._live.get(job)
+        current = self._current
+        assert current is not None
         if live is None:
             live = self._live[job] = {}
-            assert self._current is not None
-            self._numbers[job] = self._current.number
+            self._numbers[job] = current.number
         live[index] = item
+        if current.timeout_ns:
+            self._limit(item, current.timeout_ns)
         register_task(item)
         item._park(yielded)
+
+    def _limit(self, item: Item, timeout_ns: int) -> None:
+        """Have the item cancelled when its time, which began with its first step, is over."""
+        left_ns = self._runner.started_ns + timeout_ns - monotonic_ns()
+        self._timers[item] = self._loop.call_later(
+            max(0, left_ns) / 1e9, self._expire, item, timeout_ns, context=self._context
+        )
+
+    def _expire(self, item: Item, timeout_ns: int) -> None:
+        """The item's time is over. Where it waits now is what the caller wants to know."""
+        try:
+            coroutine = item.get_coro()
+            name = getattr(coroutine, "__qualname__", "the task")
+            text = f"{name}() ran longer than its timeout of {timeout_ns / 1e9:g} s"
+            self._expired[item] = f"{text}\n{waiting_stack(coroutine)}"
+            item.cancel()
+        except BaseException:
+            self._die()
 
     def _finished(self, item: Item) -> None:
         """Publish the outcome of a parked item; called by its last step, outside of the item."""
         try:
             job, index, status = item._job, item._index, item._status
             self._running -= 1
+            if self._lent:
+                self.take_back(item)
             del self._live[job][index]
             self._page.add(self._numbers[job], item._busy_ns)
             value = item._value
             if status == _abi.ERROR:
                 value = report_of(value)
+            if self._timers and (timer := self._timers.pop(item, None)) is not None:
+                timer.cancel()
+                text = self._expired.pop(item, None)
+                # Not if something else has cancelled it too, as in asyncio.timeout().
+                if text and status == _abi.CANCELLED and item._cancel_requests <= 1:
+                    status, value = _abi.TIMED_OUT, text
             if self._unpublished or not self._publish(job, index, status, value):
                 self._unpublished.append(_Outcome(job, index, status, value))
                 self._stalled = True

@@ -30,10 +30,11 @@ def submit_call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     flags: int = 0,
+    options: tuple[int, ...] | None = None,
 ) -> int:
     """See `_bridge`."""
     payload = encode_arguments(args, kwargs)
-    return _submit(pool, function, user, flags, _abi.KIND_CALL, 1, payload)
+    return _submit(pool, function, user, flags, _abi.KIND_CALL, 1, payload, options)
 
 
 def submit_chunk(
@@ -45,16 +46,24 @@ def submit_chunk(
     stop: int,
     star: bool,
     flags: int = 0,
+    options: tuple[int, ...] | None = None,
 ) -> int:
     """See `_bridge`."""
     if stop - start > _abi.ITEMS_MAX:
         return -errno.EINVAL
     payload = encode_chunk(items, start, stop, star)
-    return _submit(pool, function, user, flags, _abi.KIND_CHUNK, stop - start, payload)
+    return _submit(pool, function, user, flags, _abi.KIND_CHUNK, stop - start, payload, options)
 
 
 def _submit(
-    pool: int, function: int, user: int, flags: int, kind: int, items: int, payload: bytes
+    pool: int,
+    function: int,
+    user: int,
+    flags: int,
+    kind: int,
+    items: int,
+    payload: bytes,
+    options: tuple[int, ...] | None,
 ) -> int:
     data = ctypes.c_char_p(payload)
     task = _abi.Task(
@@ -67,6 +76,9 @@ def _submit(
         payload=ctypes.cast(data, ctypes.c_void_p),
         payload_bytes=len(payload),
     )
+    if options is not None:
+        more, task.queue, task.retries, task.key, task.start_within_ns, task.timeout_ns = options
+        task.flags |= more
     task_id = ctypes.c_uint64()
     outcome: int = _lib.aiomq_pool_submit(pool, ctypes.byref(task), ctypes.byref(task_id))
     return outcome or task_id.value

@@ -15,6 +15,7 @@ from typing import Any
 from aiomq import _abi
 from aiomq._bridge_types import EncodeError, as_coroutine
 from aiomq._decode import Arguments
+from aiomq._item import NOBODY
 from aiomq._pure import Account, accounts, publish
 
 _lib = _abi.lib
@@ -62,6 +63,12 @@ class Runner:
         self._waiting: dict[int, list[tuple[int, int, Any]]] = {}
         self._active = False
         self._index = ctypes.c_uint32()
+        self.started_ns = 0
+        self.index = 0
+
+    def enter(self, job: int, index: int) -> None:
+        """See `_bridge`."""
+        _lib.aiomq_worker_enter(self._worker, job, index)
 
     def run(
         self,
@@ -72,6 +79,7 @@ class Runner:
         permits: int,
         deadline_ns: int,
         plain: bool = False,
+        timed: bool = False,
     ) -> tuple[int, int]:
         """See `_bridge`."""
         if self._active:
@@ -80,10 +88,11 @@ class Runner:
         account = accounts.setdefault(job, Account())
         try:
             return self._run(
-                job, account, function, arguments, first_index, permits, deadline_ns, plain
+                job, account, function, arguments, first_index, permits, deadline_ns, plain, timed
             )
         finally:
             self._active = False
+            self.enter(NOBODY, 0)
             if account.over:
                 accounts.pop(job, None)
             if self._spare is not None:
@@ -100,6 +109,7 @@ class Runner:
         permits: int,
         deadline_ns: int,
         plain: bool,
+        timed: bool,
     ) -> tuple[int, int]:
         suspended = 0
         reason = self._publish_waiting(job)
@@ -114,10 +124,12 @@ class Runner:
                 return (_OVER if account.over else _ALL_STARTED), suspended
             if error:
                 return error, suspended
-            index = self._index.value
+            index = self.index = self._index.value
             if index < first_index:
                 return -errno.EBADMSG, suspended  # it belongs to an attempt before this one
             account.running += 1
+            if timed:
+                self.started_ns = monotonic_ns()
             try:
                 args, kwargs = arguments.get(index)
             except BaseException as raised:

@@ -11,18 +11,21 @@ from typing import Any
 
 _MAIN_NAMES = ("__main__", "__mp_main__")
 _MAX_BYTES = 4000
+_ASYNC_GENERATOR = 0x200  # CO_ASYNC_GENERATOR
 _COROUTINE_FLAGS = 0x80 | 0x100  # CO_COROUTINE, CO_ITERABLE_COROUTINE
 
 
 def name_of(function: Callable[..., Any]) -> str:
     """The reference of an importable function, checked by importing it here.
 
-    Raises TypeError for what can't be called and ValueError, saying why, for what no worker could
-    find by name: lambdas, functions inside functions, bound methods, partials, an interactive
-    session's functions.
+    Raises TypeError for what can't be called, or is an async generator, and ValueError, saying why,
+    for what no worker could find by name: lambdas, functions inside functions, bound methods,
+    partials, an interactive session's functions.
     """
     if not callable(function):
         raise TypeError(f"the function must be callable, not {type(function).__name__}")
+    if isinstance(function, FunctionType) and function.__code__.co_flags & _ASYNC_GENERATOR:
+        raise TypeError(f"{function.__qualname__} is an async generator, which a pool can't run")
     qualname = getattr(function, "__qualname__", None)
     module = getattr(function, "__module__", None)
     if module is None:  # a method of a built-in class

@@ -14,6 +14,7 @@ from aiomq._failure import exception_of
 
 if TYPE_CHECKING:
     from aiomq._dispatcher import Dispatcher
+    from aiomq._options import Options
 
 T = TypeVar("T")
 
@@ -70,8 +71,10 @@ class PoolResult(Generic[T]):
         iterable: Iterable[Any],
         star: bool,
         chunksize: int | None,
+        options: Options | None = None,
     ) -> None:
         self._dispatcher = dispatcher
+        self._options = options
         self._function = function
         self._star = star
         self._chunksize = chunksize
@@ -108,10 +111,11 @@ class PoolResult(Generic[T]):
         iterable: Iterable[Any],
         star: bool,
         chunksize: int | None,
+        options: Options | None,
     ) -> PoolResult[Any]:
         """A new map; submits its first window if a loop is running. Raises as Pool.map()."""
         dispatcher.check_owner()
-        result = cls(dispatcher, dispatcher.function(function), iterable, star, chunksize)
+        result = cls(dispatcher, dispatcher.function(function), iterable, star, chunksize, options)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -265,7 +269,7 @@ class PoolResult(Generic[T]):
         while True:
             chunk = Chunk(self, dispatcher.next_user(), self._fed, count)
             outcome = dispatcher.submit_chunk(
-                chunk, self._function, self._buffer, self._begin, self._star
+                chunk, self._function, self._buffer, self._begin, self._star, self._options
             )
             if outcome > 0:
                 break
@@ -305,7 +309,7 @@ class PoolResult(Generic[T]):
             count = len(others)
             for index, status, value in others:
                 if status != _abi.OK or isinstance(value, DecodeFailure):
-                    self._fail(exception_of(status, value, self._dispatcher.end_error))
+                    self._fail(exception_of(status, value, self._dispatcher, worker))
                     return
                 kept[start + index] = value
         self._finished += count

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import spawn, util
 from typing import Any, NamedTuple
 
-from aiomq import _main
 from aiomq._board import Board
+from aiomq._stuck import Stacks
 
 # The order of the pool's extra_fds.
-SETUP_FD, BOARD_FD = 0, 1
+SETUP_FD, BOARD_FD, STACKS_FD = 0, 1, 2
 
 
 class Setup(NamedTuple):
@@ -25,6 +25,8 @@ class Setup(NamedTuple):
     main: dict[str, Any]  # see _main.describe()
     childconcurrency: int
     objects: bytes  # pickled (initializer, initargs, loop_initializer)
+    queues: tuple[str, ...]
+    workers: int
 
 
 def command() -> list[bytes]:
@@ -61,16 +63,15 @@ def pickle_objects(
 
 
 @contextlib.contextmanager
-def descriptors(childconcurrency: int, objects: bytes, board: Board) -> Iterator[list[int]]:
+def descriptors(setup: Setup, board: Board, stacks: Stacks) -> Iterator[list[int]]:
     """The extra_fds for aiomq_pool_create(), which duplicates them. Closed on leaving."""
-    setup = Setup(_main.describe(), childconcurrency, objects)
     fd = os.memfd_create("aiomq-setup", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with open(fd, "wb", closefd=False) as file:
             file.write(pickle.dumps(tuple(setup), 5))
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-        yield [fd, board.fd]
+        yield [fd, board.fd, stacks.fd]
     finally:
         os.close(fd)
 

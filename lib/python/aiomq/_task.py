@@ -66,7 +66,7 @@ class Task(asyncio.Future[T]):
         if status == _abi.OK and not isinstance(value, DecodeFailure):
             self.set_result(value)
         else:
-            self._fail(exception_of(status, value, self._dispatcher.end_error))
+            self._fail(exception_of(status, value, self._dispatcher, worker))
 
     def _fail(self, error: BaseException, quiet: bool = False) -> None:
         """End with this error; `quiet`: nobody needs to look at it."""

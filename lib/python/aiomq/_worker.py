@@ -23,9 +23,11 @@ from typing import Any, NoReturn
 
 from aiomq import _abi, _main, _start
 from aiomq._board import Page
+from aiomq._item import Item
 from aiomq._pump import Pump
 from aiomq._report import report_of
 from aiomq._selector import WorkerSelector
+from aiomq._stuck import answer_signal
 from aiomq._title import set_title
 
 lib = _abi.lib
@@ -63,10 +65,13 @@ def _set_up(worker: int) -> tuple[Pump, asyncio.AbstractEventLoop]:
 
     setup_fd = _abi.EXTRA_FD_BASE + _start.SETUP_FD
     board_fd = _abi.EXTRA_FD_BASE + _start.BOARD_FD
+    stacks_fd = _abi.EXTRA_FD_BASE + _start.STACKS_FD
     setup = _start.read_setup(setup_fd)
     page = Page(board_fd, index)
     os.close(setup_fd)
+    answer_signal(stacks_fd, index)
     os.close(board_fd)
+    os.close(stacks_fd)
     _main.prepare(setup.main)
     process.current_process().name = name
     with _main.importing():
@@ -79,7 +84,17 @@ def _set_up(worker: int) -> tuple[Pump, asyncio.AbstractEventLoop]:
         if inspect.isawaitable(made):
             loop.run_until_complete(_wait_for(made))
 
-    pump = Pump(loop, worker, setup.childconcurrency, page, copy_context())
+    permits: int = lib.aiomq_worker_concurrency(worker)  # 0: the group has no number of its own
+    pump = Pump(
+        loop,
+        worker,
+        permits or setup.childconcurrency,
+        page,
+        copy_context(),
+        setup.queues,
+        setup.workers,
+    )
+    _retire_on_terminate(pump, loop)
     fd = lib.aiomq_worker_fd(worker)
     if selector is not None:
         loop.add_reader(fd, pump.turn)
@@ -102,6 +117,30 @@ def _make_loop(
     if not isinstance(loop, asyncio.AbstractEventLoop):
         raise TypeError(f"loop_initializer returned {type(loop).__name__}, not an event loop")
     return loop, None
+
+
+def _retire_on_terminate(pump: Pump, loop: asyncio.AbstractEventLoop) -> None:
+    """On SIGTERM end what runs and take no more; the pool replaces this worker."""
+    term = {signal.SIGTERM}
+
+    def retire(_number: int, _frame: object) -> None:
+        pump.retire()
+        loop.call_soon_threadsafe(pump.schedule)  # a loop that sleeps has to wake up for it
+
+    def hold() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, term)
+
+    def let() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, term)
+
+    def forget() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        let()
+
+    signal.signal(signal.SIGTERM, retire)
+    # A child that a task forks is no worker. Held back meanwhile, because the interpreter forgets
+    # in the child what has come before it is set up.
+    os.register_at_fork(before=hold, after_in_parent=let, after_in_child=forget)
 
 
 def _ignore(_number: int, _frame: object) -> None:
@@ -155,6 +194,7 @@ class _Announcer:
         self._worker = worker
         self._pump = pump
         self._armed = False
+        Item._leave = pump.enter
         pump.before_turn = self._wake
         pump.after_turn = self._sleep
 

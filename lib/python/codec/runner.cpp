@@ -102,6 +102,7 @@ bool Runner::run(const Job &job, std::uint32_t permits, std::uint64_t deadline_n
     if (!loop(job, hold.account(), permits, deadline_ns, ret)) {
         return false;
     }
+    enter_item(UINT32_MAX, 0);
     // What the last item's context holds must not live until the next job.
     return !spare_ || slots_.context.set(spare_.get(), Py_None);
 }
@@ -138,6 +139,10 @@ bool Runner::loop(const Job &job, JobAccount &account, std::uint32_t permits,
             return true;
         }
         account.running += 1;
+        index_ = index;
+        if (job.timed) {
+            started_ns_ = monotonic_ns();
+        }
         if (!run_item(job, index, ret)) {
             return false;
         }

@@ -40,6 +40,7 @@ class Runner {
         Arguments *arguments;  // borrowed
         std::uint32_t first_index;
         bool plain;  // calling the function is known to make no coroutine
+        bool timed;  // note when each item starts
     };
 
     struct Result {
@@ -53,6 +54,15 @@ class Runner {
     bool init() { return slots_.init(hooks_.item_class.get()); }
     /// False with an exception set: a hook raised.
     bool run(const Job &job, std::uint32_t permits, std::uint64_t deadline_ns, Result &ret);
+
+    /// Says which item runs in this worker now; @job UINT32_MAX: none.
+    int enter_item(std::uint32_t job, std::uint32_t index) {
+        return aiomq_worker_enter(worker_, job, index);
+    }
+    /// CLOCK_MONOTONIC at the start of the newest item of a timed job.
+    std::uint64_t started_ns() const { return started_ns_; }
+    /// Index of the item that was started last.
+    std::uint32_t index() const { return index_; }
 
     RunnerHooks &hooks() { return hooks_; }
     PyObject *spare() const { return spare_.get(); }
@@ -97,6 +107,8 @@ class Runner {
     Ref spare_;  // an item that nobody kept, to be used again
     // Outcomes that found no room, by job; run() of that job publishes them first.
     std::unordered_map<std::uint32_t, std::vector<Waiting>> waiting_;
+    std::uint64_t started_ns_ = 0;
+    std::uint32_t index_ = 0;
     bool active_ = false;
 };
 

@@ -97,13 +97,14 @@ bool to_permits(PyObject *object, std::uint32_t &permits) {
 }
 
 PyObject *run(PyObject *self, PyObject *const *values, Py_ssize_t count, PyObject *keywords) {
-    PyObject *given[7];
+    PyObject *given[8];
     Runner::Job job{};
     std::uint32_t permits = 0;
     std::uint64_t deadline_ns = 0;
     if (!parse("run", {values, count, keywords},
-               {"job", "function", "arguments", "first_index", "permits", "deadline_ns", "plain"},
-               1, given) ||
+               {"job", "function", "arguments", "first_index", "permits", "deadline_ns", "plain",
+                "timed"},
+               2, given) ||
         !to_number(given[0], &job.number) || !to_number(given[3], &job.first_index) ||
         !to_permits(given[4], permits) || !to_number(given[5], &deadline_ns)) {
         return nullptr;
@@ -114,10 +115,12 @@ PyObject *run(PyObject *self, PyObject *const *values, Py_ssize_t count, PyObjec
         return nullptr;
     }
     const int plain = given[6] != nullptr ? PyObject_IsTrue(given[6]) : 0;
-    if (plain < 0) {
+    const int timed = given[7] != nullptr ? PyObject_IsTrue(given[7]) : 0;
+    if (plain < 0 || timed < 0) {
         return nullptr;
     }
     job.plain = plain != 0;
+    job.timed = timed != 0;
     return guarded([&]() -> PyObject * {
         Runner::Result result{};
         if (!held(self)->run(job, permits, deadline_ns, result)) {
@@ -125,6 +128,30 @@ PyObject *run(PyObject *self, PyObject *const *values, Py_ssize_t count, PyObjec
         }
         return Py_BuildValue("(iI)", result.reason, result.suspended);
     });
+}
+
+/// Runs before and after each step of a suspended item, so it takes positions only.
+PyObject *enter(PyObject *self, PyObject *const *values, Py_ssize_t count) {
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "enter() takes a job and an index");
+        return nullptr;
+    }
+    std::uint32_t job = 0;
+    std::uint32_t index = 0;
+    if (!to_number(values[0], &job) || !to_number(values[1], &index)) {
+        return nullptr;
+    }
+    held(self)->enter_item(job, index);  // whatever it says: it is for diagnosis only
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
+PyObject *get_started_ns(PyObject *self, void * /*closure*/) {
+    return PyLong_FromUnsignedLongLong(held(self)->started_ns());
+}
+
+PyObject *get_index(PyObject *self, void * /*closure*/) {
+    return PyLong_FromUnsignedLong(held(self)->index());
 }
 
 PyObject *get_base_context(PyObject *self, void * /*closure*/) {
@@ -147,12 +174,16 @@ int set_base_context(PyObject *self, PyObject *value, void * /*closure*/) {
 PyMethodDef methods[] = {
     {"run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run)),
      METH_FASTCALL | METH_KEYWORDS,
-     "run(job, function, arguments, first_index, permits, deadline_ns, plain=False)"
+     "run(job, function, arguments, first_index, permits, deadline_ns, plain=False, timed=False)"
      " -> (reason, suspended)"},
+    {"enter", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(enter)), METH_FASTCALL,
+     "enter(job, index): which item runs now"},
     {nullptr, nullptr, 0, nullptr},
 };
 
 PyGetSetDef properties[] = {
+    {"index", get_index, nullptr, "of the item that was started last", nullptr},
+    {"started_ns", get_started_ns, nullptr, "when the newest item of a timed job started", nullptr},
     {"base_context", get_base_context, set_base_context, "copied for each item", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };

@@ -53,9 +53,34 @@ PyObject *submit(aiomq_pool *pool, const Encoder &encoder, aiomq_task &task) {
     return as_task_id(error, id);
 }
 
-bool to_task(PyObject *function, PyObject *user, PyObject *flags, aiomq_task &task) {
+/// Reads the tuple `_options.Options`, or None.
+bool to_options(PyObject *options, aiomq_task &task) {
+    if (options == nullptr || options == Py_None) {
+        return true;
+    }
+    std::uint32_t flags = 0;
+    std::uint32_t queue = 0;
+    PyObject *field[6];
+    for (Py_ssize_t i = 0; i < 6; ++i) {
+        field[i] = PyTuple_GetItem(options, i);
+        if (field[i] == nullptr) {
+            return false;
+        }
+    }
+    if (!to_number(field[0], &flags) || !to_number(field[1], &queue) ||
+        !to_number(field[2], &task.retries) || !to_number(field[3], &task.key) ||
+        !to_number(field[4], &task.start_within_ns) || !to_number(field[5], &task.timeout_ns)) {
+        return false;
+    }
+    task.flags |= flags;
+    task.queue = static_cast<std::uint16_t>(queue);
+    return true;
+}
+
+bool to_task(PyObject *function, PyObject *user, PyObject *flags, PyObject *options,
+             aiomq_task &task) {
     return to_number(function, &task.function) && to_number(user, &task.user) &&
-           (flags == nullptr || to_number(flags, &task.flags));
+           (flags == nullptr || to_number(flags, &task.flags)) && to_options(options, task);
 }
 
 struct Slice {
@@ -110,13 +135,13 @@ PyObject *encode_chunk(const RawCall &call) {
 }
 
 PyObject *submit_call(const RawCall &call) {
-    PyObject *given[6];
+    PyObject *given[7];
     void *pool = nullptr;
     aiomq_task task{};
     Encoder encoder;
-    if (!parse("submit_call", call, {"pool", "function", "user", "args", "kwargs", "flags"}, 1,
-               given) ||
-        !to_address(given[0], &pool) || !to_task(given[1], given[2], given[5], task) ||
+    if (!parse("submit_call", call,
+               {"pool", "function", "user", "args", "kwargs", "flags", "options"}, 2, given) ||
+        !to_address(given[0], &pool) || !to_task(given[1], given[2], given[5], given[6], task) ||
         !encoder.prepare_call(given[3], given[4])) {
         return nullptr;
     }
@@ -126,14 +151,15 @@ PyObject *submit_call(const RawCall &call) {
 }
 
 PyObject *submit_chunk(const RawCall &call) {
-    PyObject *given[8];
+    PyObject *given[9];
     void *pool = nullptr;
     aiomq_task task{};
     Slice slice;
     Encoder encoder;
     if (!parse("submit_chunk", call,
-               {"pool", "function", "user", "items", "start", "stop", "star", "flags"}, 1, given) ||
-        !to_address(given[0], &pool) || !to_task(given[1], given[2], given[7], task) ||
+               {"pool", "function", "user", "items", "start", "stop", "star", "flags", "options"},
+               2, given) ||
+        !to_address(given[0], &pool) || !to_task(given[1], given[2], given[7], given[8], task) ||
         !to_slice(given[4], given[5], given[6], slice)) {
         return nullptr;
     }

@@ -1,0 +1,173 @@
+"""PoolCalls: the ways to call a function in a pool, with or without options."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
+
+from aiomq import _checks
+from aiomq._options import Options, options
+from aiomq._result import PoolResult
+from aiomq._task import Task
+
+if TYPE_CHECKING:
+    from aiomq._dispatcher import Dispatcher
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class PoolCalls:
+    """What a Pool and a view of it have in common; made by Pool.options() and current_pool()."""
+
+    def __init__(self, dispatcher: Dispatcher, chosen: Options | None = None) -> None:
+        self._dispatcher = dispatcher
+        self._options = chosen
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Pool can't be pickled; it belongs to the process that made it")
+
+    def options(
+        self,
+        *,
+        queue: str | None = None,
+        key: str | bytes | int | None = None,
+        retries: int = 0,
+        start_within: float | None = None,
+        timeout: float | None = None,
+    ) -> PoolCalls:
+        """The same pool, for calls with these options; they hold for each call and map made there.
+
+            await pool.options(timeout=5, retries=2).apply(fetch, (url,))
+
+        queue: name of the queue to wait in. Default: the pool's first.
+        key: calls with the same key run in the same worker, as long as that lives.
+        retries: how often a call, or an item of a map, may be run again after its worker died.
+            Without it what has started is never run twice.
+        start_within: seconds. What has not *started* by then raises StartExpired and never runs.
+        timeout: seconds, counted from a call's own start, however long it waited. Then a coroutine
+            is cancelled: it sees CancelledError, `finally` runs, and the caller gets TaskTimeout.
+            As with asyncio.timeout(), a coroutine that returns or raises something else
+            nevertheless has that outcome. What does not end within the pool's `grace`, a plain
+            function for example, is stopped by killing its worker; the caller's TaskTimeout says
+            where it was stuck.
+
+        Raises TypeError or ValueError naming the argument.
+        """
+        chosen = options(self._dispatcher.queues, queue, key, retries, start_within, timeout)
+        return PoolCalls(self._dispatcher, chosen)
+
+    @overload
+    def submit(
+        self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[R]: ...
+    @overload
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
+        """Start fn(*args, **kwargs) in a worker; returns at once with an awaitable Task.
+
+        When every slot is in use the call waits for room, with its arguments already encoded.
+        Needs a running loop. Raises pickle.PicklingError naming the argument that can't be
+        pickled; ValueError for a function that can't be imported, or for more than max_memory
+        allows; RuntimeError "pool is closed"; PoolBroken.
+        """
+        return self._dispatcher.submit(fn, args, kwargs, True, self._options)
+
+    @overload
+    def submit_nowait(
+        self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[R]: ...
+    @overload
+    def submit_nowait(
+        self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[R]: ...
+    def submit_nowait(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
+        """Like submit(), but raises QueueFull when there is no room now."""
+        return self._dispatcher.submit(fn, args, kwargs, False, self._options)
+
+    @overload
+    async def apply(
+        self,
+        fn: Callable[..., Awaitable[R]],
+        args: Iterable[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+    ) -> R: ...
+    @overload
+    async def apply(
+        self,
+        fn: Callable[..., R],
+        args: Iterable[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+    ) -> R: ...
+    async def apply(
+        self,
+        fn: Callable[..., Any],
+        args: Iterable[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run fn(*args, **kwds) in a worker; returns its result. Raises as submit() and Task."""
+        return await self._dispatcher.submit(
+            fn,
+            () if args is None else tuple(args),
+            {} if kwds is None else dict(kwds),
+            True,
+            self._options,
+        )
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[Any], Awaitable[R]],
+        iterable: Iterable[Any],
+        *,
+        chunksize: int | None = None,
+    ) -> PoolResult[R]: ...
+    @overload
+    def map(
+        self, fn: Callable[[Any], R], iterable: Iterable[Any], *, chunksize: int | None = None
+    ) -> PoolResult[R]: ...
+    def map(
+        self, fn: Callable[[Any], Any], iterable: Iterable[Any], *, chunksize: int | None = None
+    ) -> PoolResult[Any]:
+        """Run fn(item) for each item of the iterable; returns an awaitable, iterable PoolResult.
+
+        Starts at once if a loop is running, else when it is first awaited. `chunksize` is how many
+        items travel together; it has no influence on how many run at once (childconcurrency).
+        Default: one at first, then by how long the items keep a worker busy. Raises as submit()
+        does for the first items; for later ones the PoolResult raises.
+        """
+        return self._map(fn, iterable, False, chunksize)
+
+    @overload
+    def starmap(
+        self,
+        fn: Callable[..., Awaitable[R]],
+        iterable: Iterable[Iterable[Any]],
+        *,
+        chunksize: int | None = None,
+    ) -> PoolResult[R]: ...
+    @overload
+    def starmap(
+        self,
+        fn: Callable[..., R],
+        iterable: Iterable[Iterable[Any]],
+        *,
+        chunksize: int | None = None,
+    ) -> PoolResult[R]: ...
+    def starmap(
+        self,
+        fn: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        *,
+        chunksize: int | None = None,
+    ) -> PoolResult[Any]:
+        """Like map(), but each item holds the positional arguments of one call: fn(*item)."""
+        return self._map(fn, iterable, True, chunksize)
+
+    def _map(
+        self, fn: Callable[..., Any], iterable: Iterable[Any], star: bool, chunksize: int | None
+    ) -> PoolResult[Any]:
+        self._dispatcher.check_open()
+        if chunksize is not None:
+            chunksize = _checks.size("chunksize", chunksize, 1)
+        return PoolResult.start(self._dispatcher, fn, iterable, star, chunksize, self._options)
