@@ -16,6 +16,7 @@
 //               → "died N"
 //   close       → "closed" when every worker has left
 //   quit        ends the process
+// With BLOCKED_AFTER_MS in the environment a worker counts as blocked after so many milliseconds.
 // Anything unexpected ends it with status 1 and a message.
 #include <aiomq/aiomq.h>
 #include <errno.h>
@@ -248,7 +249,7 @@ static int obey(struct fixture *fixture, const char *verb, unsigned count) {
         kill_workers(fixture, count);
         answer_count("died", count);
     } else if (strcmp(verb, "close") == 0) {
-        check(aiomq_pool_close(fixture->pool), "close");
+        check(aiomq_pool_close(fixture->pool, 0), "close");
         check(aiomq_pool_join(fixture->pool, kPatienceNs), "join");
         answer("closed");
     } else if (strcmp(verb, "quit") == 0) {
@@ -278,6 +279,8 @@ static void create(struct fixture *fixture, const char *label, const char *worke
     options.argv = argv;
     options.extra_fds = extra_fds;
     options.extra_fd_count = 2;
+    const char *const blocked = getenv("BLOCKED_AFTER_MS");
+    if (blocked != NULL) options.blocked_after_ns = number(blocked) * UINT64_C(1000000);
     options.error_text = text;
     options.error_text_bytes = sizeof text;
     const int result = aiomq_pool_create(&options, &fixture->pool);

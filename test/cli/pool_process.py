@@ -18,6 +18,7 @@ from typing import Any
 TREE = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 60
 NOBODY = 65534
+LIBRARY = "libaiomq.so.0"
 
 
 def library_dir() -> Path:
@@ -42,29 +43,34 @@ def find_stat() -> str:
 
 
 def compile_pool_fixture(program: Path) -> None:
-    """As an application's author would."""
+    """As an application's author would; it looks for the library in its own folder."""
     compiler = os.environ.get("CC", "cc").split()
     flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
     source = str(Path(__file__).with_name("pool_fixture.c"))
-    link = [f"-L{library_dir()}", f"-Wl,-rpath,{library_dir()}", "-laiomq"]
+    link = [f"-L{library_dir()}", "-Wl,-rpath,$ORIGIN", "-laiomq"]
     subprocess.run(
         [*compiler, *flags, f"-I{include_dir()}", source, "-o", str(program), *link], check=True
     )
 
 
 class Stat:
-    """Runs aiomq-stat."""
+    """Runs aiomq-stat; for a user without rights, a copy of it in `public_folder`."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, public_folder: Path) -> None:
         self.program = program
+        self.public_folder = public_folder
 
     def command(self, *arguments: str) -> list[str]:
         return [self.program, *arguments]
 
     def run(self, *arguments: str, nobody: bool = False) -> subprocess.CompletedProcess[str]:
         command = self.command(*arguments)
+        if nobody:
+            copy = str(self.public_folder / Path(self.program).name)
+            found_by = f"LD_LIBRARY_PATH={self.public_folder}"
+            command = as_nobody(["env", found_by, copy, *arguments])
         return subprocess.run(
-            as_nobody(command) if nobody else command,
+            command,
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,

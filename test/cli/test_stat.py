@@ -101,6 +101,9 @@ def test_items_are_counted_by_outcome(stat: Stat, start_pool: StartPool) -> None
         "worker_died": 0,
         "other_outcomes": 0,
         "requeued": 0,
+        "retried": 0,
+        "nested": 0,
+        "splits": 0,
     }
     workers = shown["workers"]
     assert [worker["index"] for worker in workers] == [0, 1]
@@ -199,6 +202,191 @@ def test_a_closed_pool_shows_as_ended(stat: Stat, start_pool: StartPool) -> None
     assert shown["state"] == "ended"
     assert [worker["state"] for worker in shown["workers"]] == ["absent"]
     assert [worker["pid"] for worker in shown["workers"]] == [None]
+
+
+# ---- tasks --------------------------------------------------------------------------------------
+
+
+def test_tasks_are_those_that_workers_have(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("tasks", 2)
+    assert stat.read("tasks", str(pool.pid)) == []
+    assert stat.run("tasks", str(pool.pid)).stdout == ""
+    pool.do("block 5", "blocked")
+    tasks = stat.read("tasks", str(pool.pid))
+    workers = stat.show(pool.pid)["workers"]
+    assert len(tasks) == 2
+    assert sorted(task["worker"] for task in tasks) == [0, 1]
+    for task in tasks:
+        assert task["function"] == "block"
+        assert task["queue"] == "default"
+        assert (task["attempt"], task["items"], task["started"]) == (1, 1, 1)
+        worker = workers[task["worker"]]
+        assert task["pid"] == worker["pid"]
+        assert worker["current"] == {"task_id": task["id"], "item": 0}
+        assert worker["keyed"] == 0
+        assert worker["group"]
+    assert tasks[0]["age_ns"] >= tasks[1]["age_ns"] > 0
+    heading, *lines = stat.run("tasks", str(pool.pid)).stdout.splitlines()
+    assert " ".join(heading.split()) == "TASK FUNCTION WORKER PID AGE ATTEMPT STARTED QUEUE"
+    assert [line.split()[0] for line in lines] == [str(task["id"]) for task in tasks]
+    assert all(line.endswith("1 of 1  default") for line in lines)
+    pool.do("release 5", "released 5")
+    assert stat.read("tasks", str(pool.pid)) == []
+    assert all(worker["current"] is None for worker in stat.show(pool.pid)["workers"])
+
+
+def test_the_oldest_task_comes_first(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("ages", 2)
+    pool.do("block 1", "blocked")
+    (first,) = stat.read("tasks", str(pool.pid))
+    time.sleep(0.02)  # the clock of ages is coarse
+    pool.do("block 1", "blocked")
+    older, younger = stat.read("tasks", str(pool.pid))
+    assert older["id"] == first["id"]
+    assert older["age_ns"] > younger["age_ns"]
+    pool.do("release 2", "released 2")
+
+
+# ---- events -------------------------------------------------------------------------------------
+
+
+def test_events_are_all_that_is_kept(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("events", 1)
+    pool.do("die 25", "died 25")
+    shown = stat.show(pool.pid)["events"]
+    events = stat.read("events", str(pool.pid))
+    assert events == shown
+    assert len(events) == 64
+    numbers = [event["sequence"] for event in events]
+    assert numbers == list(range(numbers[0], numbers[0] + 64))
+    lines = stat.run("events", str(pool.pid)).stdout.splitlines()
+    assert len(lines) == 65
+    assert [line.split()[0] for line in lines[1:]] == [str(number) for number in numbers]
+
+
+def test_followed_events_come_as_they_happen(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("follow", 1)
+    with subprocess.Popen(
+        stat.command("events", str(pool.pid), "-f", "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert [json.loads(process.stdout.readline())["kind"] for _ in range(2)] == [
+            "spawned",
+            "ready",
+        ]
+        pool.do("die 1", "died 1")
+        kinds = [json.loads(process.stdout.readline())["kind"] for _ in range(3)]
+        assert kinds == ["died", "spawned", "ready"]
+        # Stopped, it misses some; that is said.
+        process.send_signal(signal.SIGSTOP)
+        until(lambda: process_state(process.pid) == "T")
+        pool.do("die 30", "died 30")
+        process.send_signal(signal.SIGCONT)
+        numbers = [json.loads(process.stdout.readline())["sequence"] for _ in range(64)]
+        assert numbers == list(range(32, 96))
+        pool.tell("quit")
+        rest = [json.loads(line)["kind"] for line in process.stdout]
+        assert rest in (["left"], [])
+        assert process.stderr.read() == (
+            "aiomq-stat: 26 events were overwritten before they were read\n"
+            f"aiomq-stat: follow@{pool.pid} has ended\n"
+        )
+    assert process.returncode == 0
+
+
+def test_followed_events_are_lines_of_text(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("lines", 1)
+    with subprocess.Popen(
+        stat.command("events", "-f", str(pool.pid)), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("  spawned   worker 0 was started\n")
+        assert process.stdout.readline().endswith("  ready     worker 0 is ready\n")
+        process.kill()
+
+
+# ---- check --------------------------------------------------------------------------------------
+
+
+def impatient(command: list[str]) -> list[str]:
+    return ["env", "BLOCKED_AFTER_MS=20", *command]
+
+
+def test_check_says_that_a_pool_is_well(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("well", 1)
+    done = stat.run("check", str(pool.pid), "--max-wait", "0", "--max-blocked", "0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "aiomq OK: 1 pool, longest wait 0 s, 0 blocked\n"
+    other = start_pool("too", 1)
+    done = stat.run("check", "well", f"too@{other.pid}", "--max-wait", "5")
+    assert (done.returncode, done.stdout[:18]) == (0, "aiomq OK: 2 pools,")
+
+
+def test_check_names_the_queue_whose_tasks_wait(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("crowded", 1)
+    pool.do("block 2", "blocked")
+    until(lambda: bool(stat.show(pool.pid)["queues"][0]["oldest_ns"]))
+    done = stat.run("check", "crowded", "--max-wait", "0.000001")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(
+        f"aiomq CRITICAL: crowded@{pool.pid} queue default: a task has waited for "
+    )
+    assert done.stdout.endswith(" (limit 1 us)\n")
+    assert stat.run("check", "crowded", "--max-wait", "1000").returncode == 0
+    assert stat.run("check", "crowded").returncode == 0
+    pool.do("release 2", "released 2")
+    assert stat.run("check", "crowded", "--max-wait", "0").returncode == 0
+
+
+def test_check_names_the_worker_that_is_blocked(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("stuck", 2, wrap=impatient)
+    pool.do("block 1", "blocked")
+    until(lambda: any(worker["blocked_ns"] for worker in stat.show("stuck")["workers"]))
+    shown = stat.show("stuck")
+    (worker,) = [worker for worker in shown["workers"] if worker["blocked_ns"]]
+    done = stat.run("check", "stuck", "--max-blocked", "0.001")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(
+        f"aiomq CRITICAL: stuck@{pool.pid} worker {worker['index']} (pid {worker['pid']}): "
+        "its loop has stood for "
+    )
+    (event,) = [event for event in shown["events"] if event["kind"] == "blocked"]
+    assert event["worker"] == worker["index"]
+    assert 'in item 0 of "block" (task ' in event["text"]
+    text = stat.run("show", "stuck").stdout
+    assert f"item 0 of task {worker['current']['task_id']}" in text
+    pool.do("release 1", "released 1")
+    done = stat.run("check", "stuck", "--max-blocked", "0")
+    assert (done.returncode, done.stdout[:9]) == (0, "aiomq OK:")
+
+
+def test_check_cannot_tell_of_what_it_does_not_find(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("present", 1)
+    done = stat.run("check", "absent")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.startswith("aiomq UNKNOWN: no pool is called 'absent'")
+    # What is exceeded says more than what is unknown.
+    pool.do("block 2", "blocked")
+    until(lambda: bool(stat.show(pool.pid)["queues"][0]["oldest_ns"]))
+    done = stat.run("check", "absent", "present", "--max-wait", "0")
+    assert done.returncode == 1
+    assert "absent" in done.stdout
+    assert f"present@{pool.pid}" in done.stdout
+    assert done.stdout.count("\n") == 1
+    pool.do("release 2", "released 2")
+    with memfd_holder("aiomq:impostor", mode=0o600, nobody=False):
+        done = stat.run("check", "impostor")
+        assert (done.returncode, done.stdout[:15]) == (2, "aiomq UNKNOWN: ")
+
+
+@needs_root
+def test_check_cannot_tell_of_what_it_may_not_open(stat: Stat) -> None:
+    with memfd_holder("aiomq:shut", mode=0, nobody=True):
+        assert stat.run("check", "shut", nobody=True).returncode == 2
 
 
 # ---- repeats -------------------------------------------------------------------------------------
@@ -508,6 +696,17 @@ def test_what_is_not_a_pools_memory_is_listed_as_unreadable(stat: Stat) -> None:
         (["-i", "1", "-n", "0"], "'0'"),
         (["-i", "1", "-n", "-3"], "'-3'"),
         (["-i", "1", "-n", "two"], "'two'"),
+        (["tasks", "one", "two"], "'two'"),
+        (["events", "one", "two"], "'two'"),
+        (["check", "one", ""], "empty"),
+        (["tasks", "-i", "1"], "-i"),
+        (["show", "-f"], "-f"),
+        (["show", "--max-wait", "1"], "--max-wait"),
+        (["list", "--max-blocked", "1"], "--max-blocked"),
+        (["check", "--json"], "--json"),
+        (["check", "--max-wait"], "'--max-wait'"),
+        (["check", "--max-wait", "-1"], "'-1'"),
+        (["check", "--max-blocked", "soon"], "'soon'"),
     ],
 )
 def test_bad_usage_names_the_culprit(stat: Stat, arguments: list[str], culprit: str) -> None:

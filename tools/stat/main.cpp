@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "check.hpp"
 #include "discovery.hpp"
 #include "options.hpp"
 #include "report.hpp"
@@ -140,6 +141,61 @@ int run_show(const Options &options) {
     return kExitOk;
 }
 
+int run_tasks(const Options &options) {
+    const FoundPool pool = select_pool(discover_pools(), options.pool);
+    const Snapshot snapshot = take_task_snapshot(pool.view.get());
+    if (options.json) {
+        emit(tasks_json(snapshot) + "\n");
+    } else if (!snapshot.tasks.empty()) {
+        emit(tasks_text(snapshot));
+    }
+    if (snapshot.problem.empty()) return kExitOk;
+    complain(printable(pool_name(pool)) + ": " + printable(snapshot.problem));
+    return kExitFailure;
+}
+
+/// Writes new events as they come until the pool ends.
+int follow_events(const Options &options, const FoundPool &pool) {
+    constexpr timespec kPause{0, 100'000'000};
+    std::uint64_t told = 0;
+    for (bool first = true, held = true; held; first = false) {
+        if (!first) ::clock_nanosleep(CLOCK_MONOTONIC, 0, &kPause, nullptr);
+        held = still_held(pool);  // before the events, so that the last ones are not missed
+        const std::uint64_t newest = newest_event(pool.view.get());
+        if (newest <= told) continue;
+        const std::vector<aiomq_event> events = read_events(pool.view.get(), told, newest);
+        const std::uint64_t missed = newest - told - events.size();
+        if (!first && missed > 0) {
+            complain(human_count(missed) + " events were overwritten before they were read");
+        }
+        for (const aiomq_event &event : events) {
+            emit(options.json ? event_json(event) + "\n" : event_line(event));
+        }
+        told = newest;
+    }
+    complain(printable(pool_name(pool)) + " has ended");
+    return kExitOk;
+}
+
+int run_events(const Options &options) {
+    const FoundPool pool = select_pool(discover_pools(), options.pool);
+    if (options.follow) return follow_events(options, pool);
+    const std::vector<aiomq_event> events =
+        read_events(pool.view.get(), 0, newest_event(pool.view.get()));
+    if (options.json) {
+        emit(events_json(events) + "\n");
+    } else if (!events.empty()) {
+        emit(events_text(events));
+    }
+    return kExitOk;
+}
+
+int run_check(const Options &options) {
+    const CheckResult result = check_pools(options);
+    emit(result.line + "\n");
+    return result.status;
+}
+
 int run(int argc, char **argv) {
     const Options options = parse_options(argc, argv);
     switch (options.verb) {
@@ -153,6 +209,12 @@ int run(int argc, char **argv) {
             return run_list(options);
         case Verb::kShow:
             return run_show(options);
+        case Verb::kTasks:
+            return run_tasks(options);
+        case Verb::kEvents:
+            return run_events(options);
+        case Verb::kCheck:
+            return run_check(options);
     }
     return kExitUsage;
 }

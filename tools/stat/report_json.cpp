@@ -14,6 +14,14 @@ void write_optional(JsonWriter &json, const char *name, bool known, std::uint64_
     }
 }
 
+void write_pid(JsonWriter &json, std::int32_t pid) {
+    if (pid != 0) {
+        json.member("pid", pid);
+    } else {
+        json.member("pid", nullptr);
+    }
+}
+
 void write_identity(JsonWriter &json, const PoolReport &report) {
     const FoundPool &found = *report.found;
     json.member("label", found.label);
@@ -40,6 +48,9 @@ void write_items(JsonWriter &json, const aiomq_pool_stats &pool) {
     json.member("worker_died", pool.worker_died);
     json.member("other_outcomes", pool.other_outcomes);
     json.member("requeued", pool.requeued);
+    json.member("retried", pool.retried);
+    json.member("nested", pool.nested);
+    json.member("splits", pool.splits);
     json.end_object();
 }
 
@@ -87,6 +98,15 @@ void write_queues(JsonWriter &json, const std::vector<aiomq_queue_stats> &queues
     json.end_array();
 }
 
+void write_current(JsonWriter &json, const aiomq_worker_stats &worker) {
+    json.key("current");
+    if (worker.current_id == 0) return json.value(nullptr);
+    json.begin_object();
+    json.member("task_id", worker.current_id);
+    json.member("item", worker.current_item);
+    json.end_object();
+}
+
 void write_workers(JsonWriter &json, const std::vector<aiomq_worker_stats> &workers) {
     json.key("workers");
     json.begin_array();
@@ -94,14 +114,14 @@ void write_workers(JsonWriter &json, const std::vector<aiomq_worker_stats> &work
     for (const aiomq_worker_stats &worker : workers) {
         json.begin_object();
         json.member("index", index++);
-        if (worker.pid != 0) {
-            json.member("pid", worker.pid);
-        } else {
-            json.member("pid", nullptr);
-        }
+        write_pid(json, worker.pid);
+        json.member("group", worker.group_name);
         json.member("state", state_name(worker));
         json.member("sleeping", worker.sleeping != 0);
         json.member("running", worker.running);
+        json.member("keyed", worker.keyed);
+        write_current(json, worker);
+        json.member("blocked_ns", worker.blocked_ns);
         json.member("started", worker.started);
         json.member("completed", worker.completed);
         json.member("failed", worker.failed);
@@ -114,22 +134,37 @@ void write_workers(JsonWriter &json, const std::vector<aiomq_worker_stats> &work
     json.end_array();
 }
 
+void write_event(JsonWriter &json, const aiomq_event &event) {
+    json.begin_object();
+    json.member("sequence", event.sequence);
+    json.member("time_ns", event.time_ns);
+    json.member("kind", kind_name(event));
+    write_optional(json, "worker", event.worker != AIOMQ_NO_WORKER, event.worker);
+    write_pid(json, event.pid);
+    json.member("status", event.status);
+    json.member("text", event.text);
+    json.end_object();
+}
+
 void write_events(JsonWriter &json, const std::vector<aiomq_event> &events) {
-    json.key("events");
     json.begin_array();
-    for (const aiomq_event &event : events) {
+    for (const aiomq_event &event : events) write_event(json, event);
+    json.end_array();
+}
+
+void write_tasks(JsonWriter &json, const Snapshot &snapshot) {
+    json.begin_array();
+    for (const aiomq_task_stats &task : snapshot.tasks) {
         json.begin_object();
-        json.member("sequence", event.sequence);
-        json.member("time_ns", event.time_ns);
-        json.member("kind", kind_name(event));
-        write_optional(json, "worker", event.worker != UINT32_MAX, event.worker);
-        if (event.pid != 0) {
-            json.member("pid", event.pid);
-        } else {
-            json.member("pid", nullptr);
-        }
-        json.member("status", event.status);
-        json.member("text", event.text);
+        json.member("id", task.task_id);
+        json.member("function", task.function);
+        json.member("worker", task.worker);
+        write_pid(json, pid_of(snapshot, task));
+        json.member("age_ns", task.age_ns);
+        json.member("attempt", task.attempt);
+        json.member("queue", queue_of(snapshot, task));
+        json.member("items", task.items);
+        json.member("started", task.started);
         json.end_object();
     }
     json.end_array();
@@ -204,9 +239,28 @@ std::string show_json(const PoolReport &report, bool indented) {
     write_arenas(json, snapshot.pool);
     write_queues(json, snapshot.queues);
     write_workers(json, snapshot.workers);
+    json.key("events");
     write_events(json, snapshot.events);
     write_rates(json, report.rates);
     json.end_object();
+    return json.str();
+}
+
+std::string tasks_json(const Snapshot &snapshot) {
+    JsonWriter json(true);
+    write_tasks(json, snapshot);
+    return json.str();
+}
+
+std::string events_json(const std::vector<aiomq_event> &events) {
+    JsonWriter json(true);
+    write_events(json, events);
+    return json.str();
+}
+
+std::string event_json(const aiomq_event &event) {
+    JsonWriter json(false);
+    write_event(json, event);
     return json.str();
 }
 

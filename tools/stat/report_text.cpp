@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdint>
+#include <string_view>
 
 #include "report.hpp"
 #include "text.hpp"
@@ -24,7 +25,9 @@ std::string items_text(const aiomq_pool_stats &pool) {
     return human_count(pool.submitted) + " submitted, " + human_count(pool.ok) + " ok, " +
            human_count(pool.failed) + " failed, " + human_count(pool.cancelled) + " cancelled, " +
            human_count(pool.worker_died) + " worker died, " + human_count(pool.other_outcomes) +
-           " other; " + human_count(pool.requeued) + " requeued";
+           " other; " + human_count(pool.requeued) + " requeued, " + human_count(pool.retried) +
+           " retried, " + human_count(pool.nested) + " nested; " + human_count(pool.splits) +
+           " splits";
 }
 
 std::string rates_text(const Rates &rates) {
@@ -71,10 +74,17 @@ std::string queues_text(const std::vector<aiomq_queue_stats> &queues) {
     return table.str("  ");
 }
 
+/// The item that its thread runs.
+std::string current_text(const aiomq_worker_stats &worker) {
+    if (worker.current_id == 0) return kNothing;
+    return "item " + std::to_string(worker.current_item) + " of task " +
+           std::to_string(worker.current_id);
+}
+
 std::string workers_text(const PoolReport &report, bool with_rates) {
-    std::vector<std::string> headings = {"WORKER",  "PID",       "<STATE", "<SLEEPING",
-                                         "RUNNING", "COMPLETED", "FAILED", "RESTARTS",
-                                         "USED",    "COMMITTED"};
+    std::vector<std::string> headings = {
+        "WORKER",    "PID",    "<GROUP",   "<STATE", "<SLEEPING", "RUNNING", "KEYED",
+        "COMPLETED", "FAILED", "RESTARTS", "USED",   "COMMITTED", "BLOCKED", "<CURRENT"};
     if (with_rates) headings.emplace_back("COMPLETED/s");
     Table table(std::move(headings));
     std::size_t index = 0;
@@ -82,14 +92,18 @@ std::string workers_text(const PoolReport &report, bool with_rates) {
         std::vector<std::string> cells = {
             std::to_string(index),
             worker.pid != 0 ? std::to_string(worker.pid) : kNothing,
+            printable(worker.group_name),
             state_name(worker),
             worker.sleeping != 0 ? "yes" : "no",
             human_count(worker.running),
+            human_count(worker.keyed),
             human_count(worker.completed),
             human_count(worker.failed),
             human_count(worker.restarts),
             human_bytes(worker.used_bytes),
             human_bytes(worker.committed_bytes),
+            worker.blocked_ns != 0 ? human_duration(worker.blocked_ns) : kNothing,
+            current_text(worker),
         };
         if (with_rates) {
             const bool known = report.rates && index < report.rates->completed.size();
@@ -101,16 +115,18 @@ std::string workers_text(const PoolReport &report, bool with_rates) {
     return table.str("  ");
 }
 
-std::string events_text(const std::vector<aiomq_event> &events) {
+/// The last @shown of them.
+std::string events_table(const std::vector<aiomq_event> &events, std::size_t shown,
+                         std::string_view indent) {
     Table table({"EVENT", "<TIME", "<KIND", "WORKER", "PID", "<TEXT"});
-    const std::size_t skipped = events.size() - std::min(events.size(), kEventsShown);
+    const std::size_t skipped = events.size() - std::min(events.size(), shown);
     for (std::size_t i = skipped; i < events.size(); ++i) {
         const aiomq_event &event = events[i];
         table.add({std::to_string(event.sequence), human_time(event.time_ns), kind_name(event),
-                   event.worker != UINT32_MAX ? std::to_string(event.worker) : kNothing,
+                   event.worker != AIOMQ_NO_WORKER ? std::to_string(event.worker) : kNothing,
                    event.pid != 0 ? std::to_string(event.pid) : kNothing, printable(event.text)});
     }
-    return table.str("  ");
+    return table.str(indent);
 }
 
 std::vector<std::string> list_cells(const PoolReport &report) {
@@ -173,8 +189,33 @@ std::string show_text(const PoolReport &report, bool with_rates) {
     text += "\n" + memory_text(snapshot.pool);
     text += "\n" + queues_text(snapshot.queues);
     text += "\n" + workers_text(report, with_rates);
-    if (!snapshot.events.empty()) text += "\n" + events_text(snapshot.events);
+    if (!snapshot.events.empty()) {
+        text += "\n" + events_table(snapshot.events, kEventsShown, "  ");
+    }
     return text;
+}
+
+std::string tasks_text(const Snapshot &snapshot) {
+    Table table({"TASK", "<FUNCTION", "WORKER", "PID", "AGE", "ATTEMPT", "STARTED", "<QUEUE"});
+    for (const aiomq_task_stats &task : snapshot.tasks) {
+        const std::int32_t pid = pid_of(snapshot, task);
+        table.add({std::to_string(task.task_id), printable(task.function),
+                   std::to_string(task.worker), pid != 0 ? std::to_string(pid) : kNothing,
+                   human_duration(task.age_ns), std::to_string(task.attempt),
+                   human_count(task.started) + " of " + human_count(task.items),
+                   printable(queue_of(snapshot, task))});
+    }
+    return table.str("");
+}
+
+std::string events_text(const std::vector<aiomq_event> &events) {
+    return events_table(events, events.size(), "");
+}
+
+std::string event_line(const aiomq_event &event) {
+    std::string kind = kind_name(event);
+    kind.resize(std::max<std::size_t>(kind.size(), 8), ' ');
+    return human_time(event.time_ns) + "  " + kind + "  " + printable(event.text) + "\n";
 }
 
 }  // namespace aiomq_stat

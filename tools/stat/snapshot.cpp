@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <functional>
 #include <string_view>
 
 namespace aiomq_stat {
@@ -49,21 +50,25 @@ void read_workers(aiomq_view *view, Snapshot &snapshot) {
         if (const int error = aiomq_view_worker(view, i, &worker); error < 0) {
             return note_problem(snapshot, "worker " + std::to_string(i), error);
         }
+        terminate(worker.group_name);
         snapshot.workers.push_back(worker);
     }
 }
 
-void read_events(aiomq_view *view, Snapshot &snapshot) {
-    const std::uint64_t newest = snapshot.pool.events;
-    const std::uint64_t before = newest > kEventsKept ? newest - kEventsKept : 0;
-    for (std::uint64_t i = 1; i <= newest - before; ++i) {
-        aiomq_event event{};
-        const int error = aiomq_view_event(view, before + i, &event);
-        if (error == -ENOENT) continue;  // overwritten since
-        if (error < 0) return note_problem(snapshot, "events", error);
-        terminate(event.text);
-        snapshot.events.push_back(event);
+void read_tasks(aiomq_view *view, Snapshot &snapshot) {
+    for (std::uint32_t slot = 0; slot < snapshot.pool.capacity; ++slot) {
+        aiomq_task_stats task{};
+        task.struct_bytes = sizeof task;
+        const int error = aiomq_view_task(view, slot, &task);
+        if (error == -ENODATA) continue;
+        if (error < 0) {
+            note_problem(snapshot, "slot " + std::to_string(slot), error);
+            continue;
+        }
+        terminate(task.function);
+        snapshot.tasks.push_back(task);
     }
+    std::ranges::stable_sort(snapshot.tasks, std::ranges::greater{}, &aiomq_task_stats::age_ns);
 }
 
 /// A counter that went backwards is another pool's, or damaged: no rate then.
@@ -92,8 +97,33 @@ Snapshot take_snapshot(aiomq_view *view) {
     terminate(snapshot.pool.label);
     read_queues(view, snapshot);
     read_workers(view, snapshot);
-    read_events(view, snapshot);
+    snapshot.events = read_events(view, 0, snapshot.pool.events);
     return snapshot;
+}
+
+Snapshot take_task_snapshot(aiomq_view *view) {
+    Snapshot snapshot = take_snapshot(view);
+    if (snapshot.problem.empty()) read_tasks(view, snapshot);
+    return snapshot;
+}
+
+std::vector<aiomq_event> read_events(aiomq_view *view, std::uint64_t after, std::uint64_t newest) {
+    std::vector<aiomq_event> events;
+    const std::uint64_t kept = newest > kEventsKept ? newest - kEventsKept : 0;
+    const std::uint64_t before = std::max(after, kept);
+    for (std::uint64_t i = 1; newest > before && i <= newest - before; ++i) {
+        aiomq_event event{};
+        if (aiomq_view_event(view, before + i, &event) < 0) continue;  // overwritten since
+        terminate(event.text);
+        events.push_back(event);
+    }
+    return events;
+}
+
+std::uint64_t newest_event(aiomq_view *view) {
+    aiomq_pool_stats pool{};
+    pool.struct_bytes = sizeof pool;
+    return aiomq_view_pool(view, &pool) < 0 ? 0 : pool.events;
 }
 
 std::optional<Rates> rates_between(const std::optional<Snapshot> &older, const Snapshot &newer) {
@@ -117,6 +147,15 @@ std::optional<Rates> rates_between(const std::optional<Snapshot> &older, const S
     return rates;
 }
 
+std::int32_t pid_of(const Snapshot &snapshot, const aiomq_task_stats &task) {
+    return task.worker < snapshot.workers.size() ? snapshot.workers[task.worker].pid : 0;
+}
+
+std::string queue_of(const Snapshot &snapshot, const aiomq_task_stats &task) {
+    return task.queue < snapshot.queues.size() ? snapshot.queues[task.queue].name
+                                               : std::to_string(task.queue);
+}
+
 std::uint64_t finished_items(const aiomq_pool_stats &pool) {
     return pool.ok + pool.failed + pool.cancelled + pool.worker_died + pool.other_outcomes;
 }
@@ -128,13 +167,15 @@ std::string state_name(const aiomq_pool_stats &pool) {
 }
 
 std::string state_name(const aiomq_worker_stats &worker) {
-    constexpr std::array<std::string_view, 4> kNames = {"absent", "starting", "running", "failed"};
+    constexpr std::array<std::string_view, 5> kNames = {"absent", "starting", "running", "failed",
+                                                        "retiring"};
     return name_of(kNames, worker.state);
 }
 
 std::string kind_name(const aiomq_event &event) {
-    constexpr std::array<std::string_view, 9> kNames = {
-        "none", "spawned", "ready", "died", "left", "killed", "broken", "corrupt", "closed"};
+    constexpr std::array<std::string_view, 12> kNames = {
+        "none",   "spawned", "ready",  "died",    "left",    "killed",
+        "broken", "corrupt", "closed", "retired", "blocked", "poisoned"};
     return name_of(kNames, event.kind);
 }
 
