@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+"""Checks the models with Spin: they must hold, and each of their mutants must fail.
+
+Short by default: small numbers of tasks, workers and kills; --exhaustive takes larger ones too.
+Ends with status 77, which Meson counts as skipped, when there is no Spin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SKIPPED = 77
+MOST_MEGABYTES = 3500
+MOST_DEPTH = 1_000_000
+
+
+@dataclass(frozen=True)
+class Model:
+    """Numbers to run a model with, and what to take away from it.
+
+    Each entry is "NAME=VALUE NAME …", the preprocessor's definitions.
+    """
+
+    short: tuple[str, ...]
+    exhaustive: tuple[str, ...]
+    mutants: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    model: str
+    options: str
+    must_fail: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    run: Run
+    trouble: str  # empty: as it should be
+    verdict: str
+    states: int
+    seconds: float
+
+
+MODELS = {
+    "claim": Model(
+        short=("TASKS=2", "TASKS=1 KILLS=1", "TASKS=4 WORKERS=1"),
+        exhaustive=("TASKS=2 KILLS=1", "TASKS=1 KILLS=2", "TASKS=3 SLOTS=2"),
+        mutants=(
+            "BUG_NO_SECOND_LOOK",
+            "BUG_NO_APP_SECOND_LOOK",
+            "BUG_NO_SETTLE",
+            "BUG_RELAXED_ANNOUNCE",
+            "BUG_RELAXED_APP_ANNOUNCE",
+            "BUG_RELAXED_LANE",
+            "BUG_RELAXED_POP",
+            "BUG_RELAXED_PUBLISH",
+            "BUG_RELAXED_SETTLE",
+            "BUG_RESCAN_CLEARED_LATE TASKS=4 WORKERS=1",
+            "BUG_CONSUME_IF_DUE TASKS=3 WORKERS=1",
+            "BUG_NO_MUTEX TASKS=1 KILLS=1",
+            "BUG_NO_REHINT TASKS=1 KILLS=1",
+            "BUG_NO_WAKE_ALL TASKS=1 KILLS=1",
+            "BUG_TRUST_ANNOUNCEMENT TASKS=1 KILLS=1",
+        ),
+    ),
+    "range": Model(
+        short=("", "CUTS=2", "RETRIES=1 KILLS=2"),
+        exhaustive=("ITEMS=4 CUTS=2 KILLS=2", "ITEMS=4 RETRIES=2 KILLS=3"),
+        mutants=(
+            "BUG_NEXT_BY_STORE",
+            "BUG_END_BY_STORE",
+            "BUG_STARTED_BEFORE_NEXT",
+            "BUG_NAMED_BEFORE_ZEROED",
+            "BUG_NOT_ZEROED",
+            "BUG_STALE_BLOCK",
+            "BUG_LOST_BEFORE_PUBLISHED",
+            "BUG_NO_SKIP RETRIES=1",
+        ),
+    ),
+    "ring": Model(
+        short=("VALUES=1 KILLS=1", "VALUES=2", "PUT VALUES=5 KILLS=1", "PUT VALUES=6 CELLS=4"),
+        exhaustive=("VALUES=2 KILLS=1", "VALUES=1 KILLS=2", "PUT VALUES=8 CELLS=4 KILLS=1"),
+        mutants=(
+            "BUG_UNSIGNED VALUES=1 KILLS=1",
+            "BUG_NO_HELP VALUES=1 KILLS=1",
+            "BUG_CELL_BY_STORE VALUES=2",
+            "BUG_HEAD_BY_STORE VALUES=1",
+            "BUG_NO_FULL_CHECK PUT VALUES=5",
+            "BUG_NO_PUBLISH_WHEN_FULL PUT VALUES=5",
+        ),
+    ),
+    "withdraw": Model(
+        short=("SUBMITS=3 WITHDRAWALS=2",),
+        exhaustive=("SUBMITS=4 WITHDRAWALS=2",),
+        mutants=(
+            "BUG_NO_DRAIN",
+            "BUG_WAKE_ONE_QUEUE SUBMITS=4 WITHDRAWALS=2",
+            "BUG_NO_GENERATION",
+            "BUG_WITHDRAW_BY_STORE",
+        ),
+    ),
+    "wake_audit": Model(
+        short=("",),
+        exhaustive=("WORKERS=3 TASKS=3",),
+        mutants=("BUG_NO_AUDIT", "BUG_AUDIT_ONCE"),
+    ),
+    "inbox": Model(
+        short=("", "MESSAGES=5 POSTED=2 CELLS=2"),
+        exhaustive=("MESSAGES=8 POSTED=3 CELLS=2",),
+        mutants=(
+            "BUG_NO_SECOND_PUSH",
+            "BUG_NO_SECOND_FLUSH",
+            "BUG_NO_SECOND_LOOK",
+            "BUG_NO_WAITING_LOOK",
+            "BUG_RELAXED_HEAD",
+        ),
+    ),
+}
+
+
+def output_of(*command: str, folder: Path) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]}: {done.stdout.strip()[-2000:]}")
+    return done.stdout
+
+
+def number_after(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    if found is None:
+        raise RuntimeError(f"no answer from the verifier: {text.strip()[-2000:]}")
+    return int(found.group(1))
+
+
+def verify(run: Run, folder: Path) -> tuple[str, str, int]:
+    """Builds and runs one verifier. Returns what is wrong, its verdict, the number of states."""
+    source = f"{run.model}.pml"
+    shutil.copy(HERE / source, folder)
+    definitions = [f"-D{option}" for option in run.options.split()]
+    said = output_of("spin", "-a", *definitions, source, folder=folder)
+    if "Error" in said:
+        raise RuntimeError(said.strip())
+    flags = ("-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MOST_MEGABYTES}", "-w")
+    optimise = "-O0" if run.must_fail else "-O1"
+    output_of(os.environ.get("CC", "cc"), optimise, *flags, "-o", "pan", "pan.c", folder=folder)
+    said = output_of("./pan", f"-m{MOST_DEPTH}", "-w22", folder=folder)
+    errors = number_after(r"errors: (\d+)", said)
+    states = number_after(r"(\d+) states, stored", said)
+    complaint = re.search(r"pan:\d+: (.*) \(at depth", said)
+    verdict = complaint.group(1) if complaint else "holds"
+    if errors == 0 and re.search("max search depth too small|out of memory|memory limit", said):
+        return "not all states were seen", verdict, states
+    if errors != 0 and not run.must_fail:
+        return "an error", f"{verdict}: {trace(source, definitions, folder)}", states
+    if errors == 0 and run.must_fail:
+        return "the mutant was not noticed", verdict, states
+    return "", verdict, states
+
+
+def trace(source: str, definitions: list[str], folder: Path) -> str:
+    """The steps that lead to an error."""
+    said = output_of("spin", "-t", "-p", "-g", *definitions, source, folder=folder)
+    return "\n" + said[-12000:]
+
+
+def execute(run: Run) -> Result:
+    start = time.monotonic()
+    states = 0
+    verdict = ""
+    with tempfile.TemporaryDirectory(prefix="aiomq-model-") as folder:
+        try:
+            trouble, verdict, states = verify(run, Path(folder))
+        except RuntimeError as error:
+            trouble = str(error)
+    return Result(run, trouble, verdict, states, time.monotonic() - start)
+
+
+def report(result: Result) -> None:
+    run = result.run
+    print(
+        f"{'FAILED' if result.trouble else 'ok':6} {run.model:10} {run.options:44}"
+        f" {result.states:>11,} states {result.seconds:6.1f} s  {result.trouble or result.verdict}",
+        flush=True,
+    )
+    if result.trouble and result.verdict:
+        print(result.verdict, flush=True)
+
+
+def chosen_runs(names: list[str], exhaustive: bool) -> list[Run]:
+    runs = []
+    for name in names or list(MODELS):
+        model = MODELS[name]
+        runs += [Run(name, options, must_fail=False) for options in model.short]
+        if exhaustive:
+            runs += [Run(name, options, must_fail=False) for options in model.exhaustive]
+        runs += [Run(name, options, must_fail=True) for options in model.mutants]
+    return runs
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", choices=[*MODELS, []], metavar="MODEL")
+    parser.add_argument(
+        "--exhaustive",
+        action="store_true",
+        default="AIOMQ_STRESS" in os.environ,
+        help="the larger numbers too; what AIOMQ_STRESS in the environment asks for",
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="how many at once")
+    arguments = parser.parse_args()
+    if shutil.which("spin") is None:
+        print("skipped: there is no spin here; `./dev setup` or `apt install spin` brings it")
+        return SKIPPED
+    start = time.monotonic()
+    failed = 0
+    runs = chosen_runs(arguments.models, arguments.exhaustive)
+    with ThreadPoolExecutor(max_workers=arguments.jobs) as pool:
+        for result in pool.map(execute, runs):
+            report(result)
+            failed += bool(result.trouble)
+    print(f"{len(runs)} runs, {failed} failed, {time.monotonic() - start:.0f} s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
