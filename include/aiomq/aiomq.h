@@ -394,7 +394,7 @@ typedef struct aiomq_completion {
                                   &item, so do not move the struct while you use it */
     uint32_t item_count;     /**< 1 or more */
     uint32_t items_left;     /**< items still to come; 0: this is the task's last completion */
-    uint32_t attempt;        /**< 1 for the first run */
+    uint32_t attempt;        /**< 1 for the first run; each run of items again adds 1 */
     uint32_t worker;         /**< index of the worker that ran it, or AIOMQ_NO_WORKER */
     uint64_t loan;           /**< not 0: aiomq_pool_release() is due */
     aiomq_item item;
@@ -523,7 +523,7 @@ typedef struct aiomq_job {
     uint32_t function;   /**< see aiomq_worker_function() */
     uint32_t flags;      /**< enum aiomq_task_flags */
     uint16_t kind;       /**< enum aiomq_kind of the payload */
-    uint16_t attempt;    /**< 1 for the first run */
+    uint16_t attempt;    /**< 1 for the first run, at most 65,535 */
     uint32_t first_item; /**< first item that this attempt covers */
     uint32_t end_item;   /**< one past the last; may shrink: aiomq_worker_start() knows */
     int64_t integer;     /**< scalar payload */

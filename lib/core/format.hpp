@@ -80,7 +80,8 @@ struct alignas(kLineBytes) Request {
     std::uint32_t items;      ///< of the whole task
     std::uint32_t item_base;  ///< first item of this attempt
     std::uint32_t attempt;
-    std::uint32_t skip_block;  ///< of a task of many with retries, see skip_offset(); 0: none
+    std::uint32_t
+        attempt_block;  ///< of a task of many with retries, see attempt_block_offset(); 0: none
     std::uint64_t payload_bytes;
     std::uint64_t payload_offset;  ///< 0: inline
     std::int64_t integer;
@@ -141,14 +142,15 @@ static_assert(sizeof(DataBlock) == 16);
 
 /// Of a task of many items with retries, in the request arena from submit on, so that recovery needs no
 /// memory. Written by the dispatcher while the slot is its own.
-struct SkipBlock {
+struct AttemptBlock {
     std::uint32_t started_before;  ///< items below it started in time in an earlier attempt
     std::uint32_t padding;
-    // std::uint64_t delivered[(items + 63) / 64]: items that are not run again
+    // std::uint16_t starts[items]: in earlier attempts; kDelivered: it is not run again
 };
-static_assert(sizeof(SkipBlock) == 8);
-constexpr std::uint64_t skip_bytes(std::uint32_t items) {
-    return sizeof(SkipBlock) + (std::uint64_t{items} + 63) / 64 * sizeof(std::uint64_t);
+static_assert(sizeof(AttemptBlock) == 8);
+inline constexpr std::uint16_t kDelivered = UINT16_MAX;
+constexpr std::uint64_t attempt_block_bytes(std::uint32_t items) {
+    return sizeof(AttemptBlock) + std::uint64_t{items} * sizeof(std::uint16_t);
 }
 
 /// Sleeping flags: one bit per worker, and one word each for the dispatcher's two sleepers.
@@ -306,9 +308,9 @@ struct Layout {
     std::uint64_t result_arenas_offset;
 };
 
-/// Where Request.skip_block lies in the segment.
-constexpr std::uint64_t skip_offset(const Layout &layout, const Request &request) {
-    return layout.request_arena_offset + std::uint64_t{request.skip_block - 1} * kBlockAlign;
+/// Where Request.attempt_block lies in the segment.
+constexpr std::uint64_t attempt_block_offset(const Layout &layout, const Request &request) {
+    return layout.request_arena_offset + std::uint64_t{request.attempt_block - 1} * kBlockAlign;
 }
 
 /// Counters of the dispatcher; single writer: whoever holds the pool's mutex.
@@ -409,7 +411,7 @@ constexpr std::uint32_t format_signature() {
                                    sizeof(PoolCounters),
                                    sizeof(Statistics),
                                    sizeof(Header),
-                                   sizeof(SkipBlock),
+                                   sizeof(AttemptBlock),
                                    sizeof(NestedRequest),
                                    sizeof(Answer),
                                    sizeof(AnswerItem),

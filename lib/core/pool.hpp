@@ -255,7 +255,7 @@ class Pool {
     /// 'item 3 of "module:function"'.
     std::string locked_item_name(const Overdue &item);
     /// Of a task of many items with retries, else null.
-    SkipBlock *locked_skip_block(std::uint32_t slot);
+    AttemptBlock *locked_attempt_block(std::uint32_t slot);
     Deaths &locked_deaths(std::uint32_t slot) { return deaths_[slot]; }
     void locked_forget_deaths(std::uint32_t slot) { deaths_.erase(slot); }
     /// Tells a submit that was refused of room, if there was one; after slots or memory became free.
@@ -310,8 +310,8 @@ class Pool {
                       std::uint16_t nested = 0);
     int locked_function(std::string_view name, std::uint32_t &ret_function);
     bool locked_cancel_task(std::uint64_t task_id);
-    int locked_take_skip_block(Request &request, std::uint32_t items);
-    void locked_drop_skip_block(Request &request);
+    int locked_take_attempt_block(Request &request, std::uint32_t items);
+    void locked_drop_attempt_block(Request &request);
     void locked_forget_attempts(std::uint32_t slot);
     void locked_limit(std::uint32_t slot, const aiomq_task &task);
     std::uint64_t locked_look_at(std::uint32_t slot, std::uint64_t now_ns,

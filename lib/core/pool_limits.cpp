@@ -144,9 +144,9 @@ std::uint64_t Pool::locked_started_ns(std::uint32_t slot, std::uint32_t item) {
 
 /// Takes back what is late and has not started. True: that was all of it, the slot is free.
 bool Pool::locked_expire(std::uint32_t slot) {
-    const SkipBlock *skip = locked_skip_block(slot);
-    const bool all =
-        locked_withdraw(slot, AIOMQ_EXPIRED, nullptr, skip == nullptr ? 0 : skip->started_before);
+    const AttemptBlock *earlier = locked_attempt_block(slot);
+    const bool all = locked_withdraw(slot, AIOMQ_EXPIRED, nullptr,
+                                     earlier == nullptr ? 0 : earlier->started_before);
     locked_room();
     wake_application();
     return all;
@@ -188,15 +188,15 @@ std::string Pool::locked_item_name(const Overdue &item) {
            std::string(segment_->at<const char>(function.offset), function.bytes) + "\"";
 }
 
-SkipBlock *Pool::locked_skip_block(std::uint32_t slot) {
+AttemptBlock *Pool::locked_attempt_block(std::uint32_t slot) {
     const Request &request = segment_->request(slot);
-    if (request.skip_block == 0) return nullptr;
-    return segment_->at<SkipBlock>(skip_offset(segment_->layout(), request));
+    if (request.attempt_block == 0) return nullptr;
+    return segment_->at<AttemptBlock>(attempt_block_offset(segment_->layout(), request));
 }
 
-/// Gives a task of many with retries its skip block, empty. -ENOMEM, -EMSGSIZE.
-int Pool::locked_take_skip_block(Request &request, std::uint32_t items) {
-    const std::uint64_t bytes = skip_bytes(items);
+/// Gives a task of many with retries its attempt block, empty. -ENOMEM, -EMSGSIZE.
+int Pool::locked_take_attempt_block(Request &request, std::uint32_t items) {
+    const std::uint64_t bytes = attempt_block_bytes(items);
     auto block = requests_.allocate(bytes);
     if (!block) return block.error();
     const std::uint64_t number =
@@ -206,19 +206,19 @@ int Pool::locked_take_skip_block(Request &request, std::uint32_t items) {
         return -ENOMEM;
     }
     std::memset(segment_->at<void>(*block), 0, bytes);
-    request.skip_block = static_cast<std::uint32_t>(number);
+    request.attempt_block = static_cast<std::uint32_t>(number);
     return 0;
 }
 
-void Pool::locked_drop_skip_block(Request &request) {
-    if (request.skip_block == 0) return;
-    requests_.release(skip_offset(segment_->layout(), request));
-    request.skip_block = 0;
+void Pool::locked_drop_attempt_block(Request &request) {
+    if (request.attempt_block == 0) return;
+    requests_.release(attempt_block_offset(segment_->layout(), request));
+    request.attempt_block = 0;
 }
 
 /// A task with retries has ended.
 void Pool::locked_forget_attempts(std::uint32_t slot) {
-    locked_drop_skip_block(segment_->request(slot));
+    locked_drop_attempt_block(segment_->request(slot));
     deaths_.erase(slot);
 }
 

@@ -63,8 +63,8 @@ bool Pool::locked_split_slot(std::uint32_t slot) {
     whole.slots.reserve(whole.slots.size() + 2);  // nothing may fail once `end` is lowered
     const std::uint32_t index = free_slots_.back();
     Request &request = segment_->request(index);
-    request.skip_block = 0;
-    if (task.retries != 0 && locked_take_skip_block(request, task.items) != 0) {
+    request.attempt_block = 0;
+    if (task.retries != 0 && locked_take_attempt_block(request, task.items) != 0) {
         if (!task.split) splits_.erase(task.id);
         return false;
     }
@@ -77,7 +77,7 @@ bool Pool::locked_split_slot(std::uint32_t slot) {
         if (tries == kMostTries || range.end != task.upto || range.next >= range.end ||
             range.next < segment_->request(slot).item_base || range.end - range.next < 2) {
             if (!task.split) splits_.erase(task.id);
-            locked_drop_skip_block(request);
+            locked_drop_attempt_block(request);
             return false;
         }
         middle = range.next + (range.end - range.next + 1) / 2;
@@ -86,9 +86,9 @@ bool Pool::locked_split_slot(std::uint32_t slot) {
     free_slots_.pop_back();
     ++in_use_;
     ++chunks_;
-    const std::uint32_t skip_block = request.skip_block;
+    const std::uint32_t attempt_block = request.attempt_block;
     request = segment_->request(slot);
-    request.skip_block = skip_block;
+    request.attempt_block = attempt_block;
     request.item_base = middle;
     TaskRecord &part = tasks_[index];
     part.id = task.id;

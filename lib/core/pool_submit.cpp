@@ -119,9 +119,9 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
         __builtin_prefetch(&tasks_[soon], 1);
     }
     Request &request = segment_->request(index);
-    request.skip_block = 0;
+    request.attempt_block = 0;
     if (task.retries != 0 && task.items > 1) {
-        const int error = locked_take_skip_block(request, task.items);
+        const int error = locked_take_attempt_block(request, task.items);
         if (error == -ENOMEM) want_room_ = true;
         if (error != 0) return error;
     }
@@ -130,7 +130,7 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
         block = task.payload == nullptr ? 0 : segment_->offset_of(task.payload);
         if (handed_out_.count(block) == 0 || requests_.block_bytes(block) < task.payload_bytes ||
             task.payload_bytes == 0) {
-            locked_drop_skip_block(request);
+            locked_drop_attempt_block(request);
             return -EINVAL;
         }
         handed_out_.erase(block);
@@ -138,7 +138,7 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
         auto memory = requests_.allocate(task.payload_bytes);
         if (!memory) {
             if (memory.error() == -ENOMEM) want_room_ = true;
-            locked_drop_skip_block(request);
+            locked_drop_attempt_block(request);
             return memory.error();
         }
         block = *memory;

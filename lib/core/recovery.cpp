@@ -16,6 +16,10 @@ std::string seconds(std::uint64_t ns) {
     return text;
 }
 
+std::uint16_t *starts_of(AttemptBlock *block) {
+    return block == nullptr ? nullptr : reinterpret_cast<std::uint16_t *>(block + 1);  // NOLINT
+}
+
 /// One worker's death and what follows for the tasks it held.
 class Recovery {
   public:
@@ -45,10 +49,11 @@ class Recovery {
     void deliver(std::uint32_t slot, std::uint32_t item, int outcome, const char *type,
                  const std::string &message);
     void time_out(std::uint32_t slot, std::vector<std::uint32_t> &lost);
-    bool fails(std::uint32_t slot, const std::vector<std::uint32_t> &lost);
+    void fail(std::uint32_t slot, std::vector<std::uint32_t> &lost);
     bool is_poisonous(std::uint32_t slot, const std::vector<std::uint32_t> &lost,
                       std::string &ret_text);
-    void run_again(std::uint32_t slot, std::uint32_t next, std::uint32_t started, bool retried);
+    void run_again(std::uint32_t slot, const std::vector<std::uint32_t> &again,
+                   std::uint32_t started);
 
     Pool &pool_;
     std::uint32_t worker_;
@@ -115,19 +120,26 @@ bool Recovery::is_poisonous(std::uint32_t slot, const std::vector<std::uint32_t>
     return true;
 }
 
-/// Whether the items of @lost are not run again; then they have their outcomes.
-bool Recovery::fails(std::uint32_t slot, const std::vector<std::uint32_t> &lost) {
+/// Takes from @lost, and ends, the items that are not run again.
+void Recovery::fail(std::uint32_t slot, std::vector<std::uint32_t> &lost) {
     const TaskRecord &task = pool_.task(slot);
+    const std::uint16_t *starts = starts_of(pool_.locked_attempt_block(slot));
+    // These have all retries before them, and nothing to do with what died before.
+    if (starts != nullptr && std::none_of(lost.begin(), lost.end(),
+                                          [&](std::uint32_t item) { return starts[item] != 0; }))
+        pool_.locked_forget_deaths(slot);
     std::string poison;
     const bool poisonous = is_poisonous(slot, lost, poison);
-    if (!poisonous && !task.cancelled && task.attempt <= task.retries) return false;
     if (poisonous)
         pool_.locked_event(AIOMQ_EVENT_POISONED, worker_, error_.pid, 0,
                            pool_.locked_item_name({slot, lost.front(), task.id}) + " " + poison);
-    for (const std::uint32_t item : lost)
+    std::erase_if(lost, [&](std::uint32_t item) {
+        const std::uint32_t runs = starts == nullptr ? task.attempt : starts[item] + 1U;
+        if (!poisonous && !task.cancelled && runs <= task.retries) return false;
         deliver(slot, item, AIOMQ_WORKER_DIED, "aiomq.WorkerDied",
                 poisonous ? poison : worker_died(is_current(slot, item)));
-    return true;
+        return true;
+    });
 }
 
 /// Delivers what a dead worker had started in @slot, then makes the rest READY again or frees the slot.
@@ -146,47 +158,40 @@ void Recovery::recover_claimed(std::uint32_t slot) {
     for (std::uint32_t item = request.item_base; item < std::min(range.next, task.upto); ++item)
         if (!Pool::is_delivered(task, item)) lost.push_back(item);
     time_out(slot, lost);
-    // Items that no earlier attempt had started have all retries before them.
-    const SkipBlock *skip = pool_.locked_skip_block(slot);
-    const std::uint32_t first = lost.empty() ? range.next : lost.front();
-    if (skip != nullptr && first >= skip->started_before) {
-        task.attempt = 1;
-        pool_.locked_forget_deaths(slot);
-    }
-    const bool failed = lost.empty() || fails(slot, lost);
-    const std::uint32_t next = failed ? range.next : lost.front();
-    if (next >= task.upto) {
+    if (!lost.empty()) fail(slot, lost);
+    if (lost.empty() && range.next >= task.upto) {
         pool_.locked_free_slot(slot);
         return;
     }
-    if (!failed) pool_.counters().retried.add_by_single_writer(lost.size());
+    pool_.counters().retried.add_by_single_writer(lost.size());
     if (range.next < task.upto)
         pool_.counters().requeued.add_by_single_writer(task.upto - range.next);
-    run_again(slot, next, range.next, !failed);
+    run_again(slot, lost, range.next);
 }
 
-/// Makes a slot READY from item @next on. @started: the items below have been started; @retried: some of
-/// them are run again.
-void Recovery::run_again(std::uint32_t slot, std::uint32_t next, std::uint32_t started,
-                         bool retried) {
+/// Makes a slot READY from the first item of @again on, or from @started. The items below @started have
+/// been started; of them those in @again are to run once more.
+void Recovery::run_again(std::uint32_t slot, const std::vector<std::uint32_t> &again,
+                         std::uint32_t started) {
     TaskRecord &task = pool_.task(slot);
-    Slot &line = pool_.segment().slot(slot);
     Request &request = pool_.segment().request(slot);
-    SkipBlock *skip = pool_.locked_skip_block(slot);
-    if (retried)
+    const std::uint32_t next = again.empty() ? started : again.front();
+    if (!again.empty()) {
         ++task.attempt;
-    else if (skip != nullptr && next >= skip->started_before)
-        task.attempt = 1;
-    if (retried && skip == nullptr) request.start_by_ns = UINT64_MAX;  // it has met that limit
-    if (retried && skip != nullptr) {
-        skip->started_before = std::max(skip->started_before, started);
-        auto *delivered = reinterpret_cast<std::uint64_t *>(skip + 1);  // NOLINT
-        for (std::uint32_t item = next; item < started; ++item)
-            if (Pool::is_delivered(task, item)) delivered[item / 64] |= 1ULL << item % 64;
+        if (AttemptBlock *earlier = pool_.locked_attempt_block(slot); earlier != nullptr) {
+            earlier->started_before = std::max(earlier->started_before, started);
+            std::uint16_t *starts = starts_of(earlier);
+            for (std::uint32_t item = next; item < started; ++item)
+                starts[item] = Pool::is_delivered(task, item)
+                                   ? kDelivered
+                                   : static_cast<std::uint16_t>(starts[item] + 1);
+        } else {
+            request.start_by_ns = UINT64_MAX;  // it has met that limit
+        }
     }
     request.attempt = task.attempt;
     request.item_base = next;
-    const std::uint32_t queue = SlotWord(line.word.load_relaxed()).queue();
+    const std::uint32_t queue = SlotWord(pool_.segment().slot(slot).word.load_relaxed()).queue();
     // Its hint comes with the re-hint of all.
     pool_.locked_make_ready(slot, queue, {next, task.upto});
 }

@@ -274,7 +274,7 @@ Worker::Job &Worker::begin_job(std::uint32_t slot, SlotWord word) {
     job.in_use = true;
     job.many = request.items != 1;
     limits_ = (request.flags & request_flag::kLimited) != 0;
-    job.guarded = limits_ || (request.skip_block != 0 && request.attempt > 1);
+    job.guarded = limits_ || (request.attempt_block != 0 && request.attempt > 1);
     job.nested = (request.flags & request_flag::kNested) != 0;
     job.started = job.finished = 0;
     job.block = job.data = job.data_used = job.data_bytes = job.held = 0;
@@ -284,7 +284,7 @@ Worker::Job &Worker::begin_job(std::uint32_t slot, SlotWord word) {
     view.function = request.function;
     view.flags = request.flags & kPublicFlags;
     view.kind = request.kind;
-    view.attempt = static_cast<std::uint16_t>(request.attempt);
+    view.attempt = static_cast<std::uint16_t>(std::min<std::uint32_t>(request.attempt, UINT16_MAX));
     view.first_item = request.item_base;
     view.end_item = job.many ? ItemRange::unpack(segment_->slot(slot).range.load_acquire()).end : 1;
     view.integer = request.integer;
@@ -360,24 +360,26 @@ int Worker::start_guarded(Job &job, std::uint32_t &ret_item) {
     const bool late = limited && now_ns >= request.start_by_ns;
     const bool timed = job.view.timeout_ns != 0;
     const std::uint32_t stamp = timed ? start_stamp(now_ns, request.submitted_ns) : 1;
-    const SkipBlock *skip = nullptr;
-    if (request.skip_block != 0 && request.attempt > 1) {
-        const std::uint64_t offset = skip_offset(segment_->layout(), request);
-        if (!segment_->in_request_arena(offset, skip_bytes(request.items))) return damaged();
-        skip = segment_->at<SkipBlock>(offset);
+    const AttemptBlock *earlier = nullptr;
+    if (request.attempt_block != 0 && request.attempt > 1) {
+        const std::uint64_t offset = attempt_block_offset(segment_->layout(), request);
+        if (!segment_->in_request_arena(offset, attempt_block_bytes(request.items)))
+            return damaged();
+        earlier = segment_->at<AttemptBlock>(offset);
     }
-    const auto is_delivered = [skip](std::uint32_t item) {
-        const auto *bits = reinterpret_cast<const std::uint64_t *>(skip + 1);  // NOLINT
-        return (bits[item / 64] >> item % 64 & 1) != 0;
+    const auto starts_of = [earlier](std::uint32_t item) -> std::uint16_t {
+        if (earlier == nullptr) return 0;
+        return reinterpret_cast<const std::uint16_t *>(earlier + 1)[item];  // NOLINT
     };
     for (;;) {
         if (const int error = start_next(job, ret_item, stamp); error != 0) return error;
-        if (skip != nullptr && is_delivered(ret_item)) {
+        const std::uint16_t starts = starts_of(ret_item);
+        if (starts == kDelivered) {
             ++job.started;
             ++job.finished;
             continue;
         }
-        if (!late || (skip != nullptr && ret_item < skip->started_before)) break;
+        if (!late || starts != 0) break;
         ++job.started;
         aiomq_item expired{};
         expired.index = ret_item;

@@ -62,11 +62,20 @@ int hold_37_die_at_60(const aiomq_call *call, aiomq_item *ret) {
     return aiomq_test::return_integer(call->item, ret);
 }
 
+/// Item 0 is never completed; items 1 and 2 die in their first runs.
+int hold_0_die_at_1_and_2(const aiomq_call *call, aiomq_item *ret) {
+    const int before = count_run(call->item);
+    if (call->item == 0) return 1;
+    if (before == 0 && call->item <= 2) kill(getpid(), SIGKILL);
+    return aiomq_test::return_integer(call->item, ret);
+}
+
 int never(const aiomq_call *, aiomq_item *) { return 1; }
 
 const aiomq_test::MoreBodies kMore{{"die_until", die_until, nullptr},
                                    {"die_in_first_run", die_in_first_run, nullptr},
                                    {"hold_37_die_at_60", hold_37_die_at_60, nullptr},
+                                   {"hold_0_die_at_1_and_2", hold_0_die_at_1_and_2, nullptr},
                                    {"never", never, nullptr}};
 
 aiomq_task with_retries(std::uint32_t retries, std::uint32_t items = 1) {
@@ -144,9 +153,26 @@ TEST(Retries, EveryItemOfAChunkHasItsOwn) {
         for (std::uint32_t i = 0; i < 100; ++i) {
             ASSERT_EQ(pool.outcome(chunk, i).status, AIOMQ_OK) << i;
             ASSERT_EQ(runs.of(i), i % 10 == 0 ? 2 : 1) << i;
+            if (workers == 1 && i % 10 == 0) {
+                ASSERT_EQ(pool.outcome(chunk, i).attempt, i / 10 + 2);
+            }
         }
         EXPECT_EQ(pool.pool_stats().retried, 10U);
     }
+}
+
+TEST(Retries, AreCountedByItemAlsoWhenADeathHitsDifferentAttempts) {
+    Runs runs;
+    TestPool pool({.environment = {"AIOMQ_TEST_CONCURRENCY=2"}, .extra_fds = {runs.fd()}});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    const auto chunk = pool.submit_task("hold_0_die_at_1_and_2", with_retries(1, 4));
+    pool.collect_all();
+    EXPECT_EQ(pool.outcome(chunk, 0).status, AIOMQ_WORKER_DIED) << "it had its second run";
+    EXPECT_EQ(pool.outcome(chunk, 0).attempt, 2U);
+    for (std::uint32_t i = 1; i < 4; ++i) EXPECT_EQ(pool.outcome(chunk, i).status, AIOMQ_OK) << i;
+    EXPECT_EQ(pool.outcome(chunk, 2).attempt, 3U) << "one more than its first run";
+    for (std::uint32_t i = 0; i < 4; ++i) EXPECT_EQ(runs.of(i), i == 3 ? 1 : 2) << i;
+    EXPECT_EQ(pool.pool_stats().retried, 3U);
 }
 
 TEST(Retries, ACancelledTaskIsNotRunAgain) {

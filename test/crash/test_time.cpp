@@ -409,7 +409,7 @@ TEST(Limits, ATimerExistsOnlyWhileATaskHasOne) {
     pool.submit_task("wait_for_file", task);
     EXPECT_EQ(armed_limits(), 1);
     pool.submit_task("nothing", start_within(50));
-    ASSERT_TRUE(pool.collect_some());  // the second expired
+    ASSERT_TRUE(pool.collect_some());                     // the second expired
     pool.wait_until([] { return armed_limits() == 1; });  // set anew, for the first
     go.give();
     pool.collect_all();
