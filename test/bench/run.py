@@ -1,8 +1,11 @@
-"""`./dev bench [NAME…]`: run benchmarks and print one table.
+"""`./dev bench [--against COMMIT] [NAME…]`: run benchmarks and print one table.
 
 Each benchmark prints one JSON line per repeat and side: {"row", "side", "repeat", "value", "unit"}.
 Both sides of a row are measured in the same run, in turn. The table shows medians, the spread
 (minimum and maximum) and our median against the other's; what is asked of the ratio stands beside.
+
+With --against, our side of each row is compared with that of another commit, whose built tree
+`./dev` makes: its own benchmark programs run in turn with ours, ROUNDS times.
 """
 
 from __future__ import annotations
@@ -17,19 +20,21 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-BUILD = Path(os.environ.get("AIOMQ_BUILD_DIR", HERE.parent.parent / "build")) / "test" / "bench"
+ROOT = Path(__file__).resolve().parent.parent.parent
+ROUNDS = 5
+OURS = "aiomq"
 
+# The words of each command; a first one that ends in .py is a script beside this file.
 BENCHMARKS = {
-    "ring": [str(BUILD / "bench_ring")],
-    "native": [str(BUILD / "bench_native")],
-    "recovery": [str(BUILD / "bench_life"), "recovery"],
-    "cancel": [str(BUILD / "bench_life"), "cancel"],
-    "limits": [str(BUILD / "bench_life"), "limits"],
-    "map": [sys.executable, str(HERE / "bench_map.py")],
-    "apply": [sys.executable, str(HERE / "bench_apply.py")],
-    "idle": [sys.executable, str(HERE / "bench_idle.py")],
-    "memory": [sys.executable, str(HERE / "bench_memory.py")],
+    "ring": ["bench_ring"],
+    "native": ["bench_native"],
+    "recovery": ["bench_life", "recovery"],
+    "cancel": ["bench_life", "cancel"],
+    "limits": ["bench_life", "limits"],
+    "map": ["bench_map.py"],
+    "apply": ["bench_apply.py"],
+    "idle": ["bench_idle.py"],
+    "memory": ["bench_memory.py"],
 }
 
 
@@ -65,12 +70,37 @@ GOALS = {
 }
 
 
-def run(name: str) -> list[dict[str, object]]:
-    """The lines of one benchmark; its stderr goes to ours."""
-    done = subprocess.run(BENCHMARKS[name], stdout=subprocess.PIPE, text=True, check=False)
+def run(name: str, tree: Path = ROOT) -> list[dict[str, object]]:
+    """The lines of one benchmark of a built tree; its stderr goes to ours."""
+    program, *arguments = BENCHMARKS[name]
+    build = Path(os.environ.get("AIOMQ_BUILD_DIR", ROOT / "build"))
+    environment = dict(os.environ)
+    if tree != ROOT:  # its library, its Python package
+        for variable, value in environment.items():
+            environment[variable] = value.replace(str(build), str(tree / "build")).replace(
+                f"{ROOT}/lib", f"{tree}/lib"
+            )
+        build = tree / "build"
+    command = (
+        [sys.executable, str(tree / "test" / "bench" / program)]
+        if program.endswith(".py")
+        else [str(build / "test" / "bench" / program)]
+    )
+    done = subprocess.run(
+        command + arguments, stdout=subprocess.PIPE, text=True, check=False, env=environment
+    )
     if done.returncode != 0:
-        raise SystemExit(f"bench {name} failed with status {done.returncode}")
+        raise SystemExit(f"bench {name} of {tree} failed with status {done.returncode}")
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def run_against(name: str, tree: Path) -> list[dict[str, object]]:
+    """Our side of a benchmark's rows, from this tree and from @tree, in turn."""
+    lines = []
+    for _ in range(ROUNDS):
+        for side, where in ((OURS, ROOT), ("before", tree)):
+            lines += [line | {"side": side} for line in run(name, where) if line["side"] == OURS]
+    return lines
 
 
 def human(value: float, unit: str) -> str:
@@ -111,6 +141,9 @@ def show(lines: list[dict[str, object]]) -> bool:
 
 
 def main(names: list[str]) -> int:
+    against = None
+    if names[:1] == ["--against-tree"]:
+        against, names = Path(names[1]).resolve(), names[2:]
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         print(
@@ -123,7 +156,9 @@ def main(names: list[str]) -> int:
     )
     print("| row | ours: median (spread) | other: median (spread) | ratio | asked | met |")
     print("| --- | --- | --- | --- | --- | --- |")
-    met = [show(run(name)) for name in names or BENCHMARKS]
+    met = [
+        show(run_against(name, against) if against else run(name)) for name in names or BENCHMARKS
+    ]
     return 0 if all(met) else 1
 
 
