@@ -249,25 +249,26 @@ struct BlockRange {
     std::uint64_t bytes;
 };
 
-/// What a worker says of itself; the outbox cells follow.
+/// What a worker says of itself; the outbox cells follow. By line: what it writes for each item and
+/// nobody reads for each; what the dispatcher reads whenever it looks for completions; the rest.
 struct alignas(kLineBytes) WorkerArea {
     Atomic<std::uint32_t> state;    ///< enum aiomq_worker_state
-    Atomic<std::uint32_t> rescan;   ///< 1: a completion hint did not fit the outbox
+    Atomic<std::uint32_t> turns;    ///< changes whenever the loop turns
     Atomic<std::uint64_t> started;  ///< items; counters of all incarnations
     Atomic<std::uint64_t> completed;
     Atomic<std::uint64_t> failed;
     Atomic<std::uint64_t> wakeups;
-    Atomic<std::uint64_t> used_bytes;
-    Atomic<std::uint64_t> committed_bytes;
-    Atomic<std::uint64_t> current;  ///< {slot + 1:32, item:32} that the thread runs now; 0: none
-    alignas(kLineBytes) Atomic<std::uint64_t> outbox_tail;
+    Atomic<std::uint64_t> current;     ///< {slot + 1:32, item:32} that the thread runs now; 0: none
     Atomic<std::uint64_t> wakes_sent;  ///< to the application
     Atomic<std::uint64_t> wakes_elided;
-    Atomic<std::uint32_t> turns;           ///< changes with `current` and whenever the loop turns
+    alignas(kLineBytes) Atomic<std::uint64_t> outbox_tail;
+    Atomic<std::uint32_t> rescan;          ///< 1: a completion hint did not fit the outbox
     Atomic<std::uint32_t> outbox_waiting;  ///< 1: the worker has more for the outbox than fits
+    alignas(kLineBytes) Atomic<std::uint64_t> inbox_head;
+    Atomic<std::uint64_t> used_bytes;
+    Atomic<std::uint64_t> committed_bytes;
     /// When this process was asked to retire, CLOCK_MONOTONIC; 0: it was not, or did so by itself.
     Atomic<std::uint64_t> asked_ns;
-    alignas(kLineBytes) Atomic<std::uint64_t> inbox_head;
     char abort_text[kAbortTextBytes];
     // std::uint64_t outbox[outbox_cells];
 };

@@ -37,7 +37,8 @@ void LoopWatch::locked_look(std::uint64_t now_ns) {
     for (std::uint32_t worker = 0; worker < seen_.size(); ++worker) {
         Seen &seen = seen_[worker];
         auto &blocked_since = pool_.segment().record(worker).blocked_since_ns;
-        const std::uint32_t turns = pool_.segment().area(worker).turns.load_relaxed();
+        const WorkerArea &area = pool_.segment().area(worker);
+        const std::uint64_t turns = area.turns.load_relaxed() + area.started.load_relaxed();
         if (!locked_busy(worker) || turns != seen.turns || seen.looks == 0) {
             seen = {turns, locked_busy(worker) ? 1U : 0U, now_ns};
             if (blocked_since.load_relaxed() != 0) blocked_since.store_relaxed(0);

@@ -26,7 +26,7 @@ class LoopWatch {
   private:
     /// What was seen of one worker's loop.
     struct Seen {
-        std::uint32_t turns = 0;
+        std::uint64_t turns = 0;     ///< of the loop, and starts of items
         std::uint32_t looks = 0;     ///< in a row that found it where it was; 0: not looked at yet
         std::uint64_t since_ns = 0;  ///< of the first of them
     };

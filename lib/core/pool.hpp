@@ -260,7 +260,14 @@ class Pool {
     void locked_forget_deaths(std::uint32_t slot) { deaths_.erase(slot); }
     /// Tells a submit that was refused of room, if there was one; after slots or memory became free.
     void locked_room();
-    void locked_push_hint(std::uint32_t slot, std::uint32_t queue);
+    /// The caller ends its batch with locked_publish_hints().
+    void locked_push_hint(std::uint32_t slot, std::uint32_t queue) {
+        const RingStatus status = rings_[queue].put(slot);
+        if (status == RingStatus::kOk) [[likely]]
+            ++pushed_[queue];
+        else
+            locked_not_put(queue, status);
+    }
     void locked_publish_hints();
     /// What was taken back of a slot is READY again; a plain task's hint comes with locked_rehint().
     void locked_make_ready(std::uint32_t slot, std::uint32_t queue, ItemRange range);
@@ -310,6 +317,8 @@ class Pool {
                       std::uint16_t nested = 0);
     int locked_function(std::string_view name, std::uint32_t &ret_function);
     bool locked_cancel_task(std::uint64_t task_id);
+    int locked_take_memory(const aiomq_task &task, Request &request, std::uint64_t &ret_block);
+    void locked_not_put(std::uint32_t queue, RingStatus status);
     int locked_take_attempt_block(Request &request, std::uint32_t items);
     void locked_drop_attempt_block(Request &request);
     void locked_forget_attempts(std::uint32_t slot);

@@ -382,15 +382,19 @@ void Pool::locked_deliver_same(std::uint32_t slot, std::uint32_t first, std::uin
 void Pool::locked_free_slot(std::uint32_t slot) {
     TaskRecord &task = tasks_[slot];
     if (task.split) locked_leave_split(task, slot);
-    if (task.payload_offset != 0) locked_free_payload(task.payload_offset);
-    task.payload_offset = 0;
-    if ((task.flags & (task_relation::kOwned | task_relation::kParent)) != 0)
-        locked_forget_relations(slot);
-    chunks_ -= task.items > 1;
-    if ((task.flags & request_flag::kLimited) != 0) --limited_;
+    if (task.payload_offset != 0) {
+        locked_free_payload(task.payload_offset);
+        task.payload_offset = 0;
+    }
+    constexpr std::uint32_t kRelated = task_relation::kOwned | task_relation::kParent;
+    if ((task.flags & (kRelated | request_flag::kLimited)) != 0) {
+        if ((task.flags & kRelated) != 0) locked_forget_relations(slot);
+        if ((task.flags & request_flag::kLimited) != 0) --limited_;
+    }
     if (task.retries != 0) locked_forget_attempts(slot);
     task.in_use = false;
     task.delivered.reset();
+    if (task.items > 1) --chunks_;
     make_free(segment_->slot(slot));
     free_slots_.push_back(slot);
     freed_ = true;

@@ -98,6 +98,34 @@ int Pool::check_task(const aiomq_task &task) const {
     return 0;
 }
 
+/// Memory for a task that needs some outside its request. Takes all of it or nothing.
+int Pool::locked_take_memory(const aiomq_task &task, Request &request, std::uint64_t &ret_block) {
+    const bool adopt = (task.flags & AIOMQ_TASK_ADOPT) != 0;
+    if (adopt) {
+        ret_block = task.payload == nullptr ? 0 : segment_->offset_of(task.payload);
+        if (handed_out_.count(ret_block) == 0 || task.payload_bytes == 0 ||
+            requests_.block_bytes(ret_block) < task.payload_bytes)
+            return -EINVAL;
+    }
+    if (task.retries != 0 && task.items > 1)
+        if (const int error = locked_take_attempt_block(request, task.items); error != 0)
+            return error;
+    if (adopt) {
+        handed_out_.erase(ret_block);
+    } else if (task.payload_bytes > kInlinePayloadBytes) {
+        auto memory = requests_.allocate(task.payload_bytes);
+        if (!memory) {
+            locked_drop_attempt_block(request);
+            return memory.error();
+        }
+        ret_block = *memory;
+        std::memcpy(segment_->at<void>(ret_block), task.payload, task.payload_bytes);
+    } else if (task.payload_bytes > 0) {
+        std::memcpy(request.inline_payload, task.payload, task.payload_bytes);
+    }
+    return 0;
+}
+
 int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint64_t *ret_id,
                         std::uint16_t nested) {
     if (const int error = check_task(task); error != 0) return error;
@@ -120,29 +148,13 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
     }
     Request &request = segment_->request(index);
     request.attempt_block = 0;
-    if (task.retries != 0 && task.items > 1) {
-        const int error = locked_take_attempt_block(request, task.items);
-        if (error == -ENOMEM) want_room_ = true;
-        if (error != 0) return error;
-    }
     std::uint64_t block = 0;
-    if ((task.flags & AIOMQ_TASK_ADOPT) != 0) {
-        block = task.payload == nullptr ? 0 : segment_->offset_of(task.payload);
-        if (handed_out_.count(block) == 0 || requests_.block_bytes(block) < task.payload_bytes ||
-            task.payload_bytes == 0) {
-            locked_drop_attempt_block(request);
-            return -EINVAL;
+    if ((task.flags & AIOMQ_TASK_ADOPT) != 0 || task.payload_bytes > kInlinePayloadBytes ||
+        (task.retries != 0 && task.items > 1)) {
+        if (const int error = locked_take_memory(task, request, block); error != 0) {
+            if (error == -ENOMEM) want_room_ = true;
+            return error;
         }
-        handed_out_.erase(block);
-    } else if (task.payload_bytes > kInlinePayloadBytes) {
-        auto memory = requests_.allocate(task.payload_bytes);
-        if (!memory) {
-            if (memory.error() == -ENOMEM) want_room_ = true;
-            locked_drop_attempt_block(request);
-            return memory.error();
-        }
-        block = *memory;
-        std::memcpy(segment_->at<void>(block), task.payload, task.payload_bytes);
     } else if (task.payload_bytes > 0) {
         std::memcpy(request.inline_payload, task.payload, task.payload_bytes);
     }
@@ -170,7 +182,7 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
     record.retries = static_cast<std::uint16_t>(task.retries);
     record.in_use = true;
     record.cancelled = record.split = false;
-    chunks_ += task.items > 1;
+    if (task.items > 1) ++chunks_;
     if ((task.start_within_ns | task.timeout_ns) != 0) locked_limit(index, task);
     if ((task.flags & AIOMQ_TASK_KEYED) == 0) {
         publish_ready(segment_->slot(index), task.queue, {0, task.items});
@@ -208,22 +220,17 @@ std::int64_t Pool::submit(const aiomq_task *tasks, std::size_t count, std::uint6
     return static_cast<std::int64_t>(done);
 }
 
-/// Withdrawn tasks leave stale hints, so a ring can fill: then it is emptied and filled anew. The
-/// caller publishes the ring at the end of its batch.
-void Pool::locked_push_hint(std::uint32_t slot, std::uint32_t queue) {
-    switch (rings_[queue].put(slot)) {
-        case RingStatus::kOk:
-            ++pushed_[queue];
-            return;
-        case RingStatus::kFull:
-            locked_rehint();
-            // While the rings were empty anyone may have looked and gone to sleep.
-            for (std::uint32_t other = 0; other < rings_.size(); ++other)
-                if (!rings_[other].empty()) pushed_[other] = worker_count();
-            return;
-        default:
-            locked_corrupt("queue " + std::to_string(queue) + " can't be pushed to");
+/// A hint could not be put. Withdrawn tasks leave stale hints, so a ring can fill: then it is emptied
+/// and filled anew.
+void Pool::locked_not_put(std::uint32_t queue, RingStatus status) {
+    if (status != RingStatus::kFull) {
+        locked_corrupt("queue " + std::to_string(queue) + " can't be pushed to");
+        return;
     }
+    locked_rehint();
+    // While the rings were empty anyone may have looked and gone to sleep.
+    for (std::uint32_t other = 0; other < rings_.size(); ++other)
+        if (!rings_[other].empty()) pushed_[other] = worker_count();
 }
 
 void Pool::locked_rehint() {

@@ -331,7 +331,7 @@ int Worker::start(std::uint32_t handle, std::uint32_t &ret_item) {
     ++job->started;
     ++running_;
     area_->started.add_by_single_writer(1);
-    set_current(std::uint64_t{job->slot + 1} << 32 | ret_item);
+    area_->current.store_relaxed(std::uint64_t{job->slot + 1} << 32 | ret_item);
     return 0;
 }
 

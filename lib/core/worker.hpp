@@ -160,17 +160,18 @@ class Worker {
     int start_watchdog();
     int open_memory(std::string &ret_text);
     Job *find(std::uint32_t handle);
-    Job &begin_job(std::uint32_t slot, SlotWord word);
+    [[gnu::always_inline]] inline Job &begin_job(std::uint32_t slot, SlotWord word);
     bool nothing_left(const Job &job);
     bool all_withdrawn(const Job &job);
     bool room_in(Job &job);
-    int start_next(Job &job, std::uint32_t &ret_item, std::uint32_t stamp);
+    [[gnu::always_inline]] inline int start_next(Job &job, std::uint32_t &ret_item,
+                                                 std::uint32_t stamp);
     int start_guarded(Job &job, std::uint32_t &ret_item);
     ItemOutcome *outcome_of(const Job &job, std::uint32_t item);
     int publish(Job &job, const aiomq_item &item);
-    int end_item(Job &job);
+    [[gnu::always_inline]] inline int end_item(Job &job);
     Result<std::uint64_t> take_block(Job &job, std::uint64_t bytes);
-    int publish_one(Job &job, const aiomq_item &item);
+    [[gnu::always_inline]] inline int publish_one(Job &job, const aiomq_item &item);
     int publish_of_many(Job &job, const aiomq_item &item);
     int place(Job &job, std::uint64_t bytes, std::uint64_t &ret_offset);
     int finish_job(Job &job);
