@@ -361,6 +361,7 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
+@pytest.mark.stress
 async def test_twenty_pools_leave_nothing() -> None:
     @soon
     async def one() -> None:

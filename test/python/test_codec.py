@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, namedtuple
 from typing import Any
 
@@ -11,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiomq import _abi
+
+EXAMPLES = 5000 if os.environ.get("AIOMQ_STRESS") else 60
 
 
 @pytest.mark.parametrize("value", PLAIN, ids=lambda value: repr(value)[:40])
@@ -72,7 +75,8 @@ plain = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.stress
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(plain)
 def test_any_plain_value_comes_back_from_the_same_bytes(value: Any) -> None:
     payload = PURE.value(value)
@@ -86,7 +90,8 @@ arguments_of_a_call = st.tuples(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.stress
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(arguments_of_a_call)
 def test_any_call_comes_back_from_the_same_bytes(call: Any) -> None:
     payload = PURE.call(*call)
@@ -95,7 +100,8 @@ def test_any_call_comes_back_from_the_same_bytes(call: Any) -> None:
         assert same(calls(codec, _abi.KIND_CALL, payload), [call])
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.stress
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(st.lists(plain, max_size=8), min_size=1, max_size=6), st.booleans(), st.data())
 def test_any_chunk_comes_back_from_the_same_bytes(
     rows: list[list[Any]], star: bool, data: st.DataObject

@@ -75,7 +75,6 @@ async def test_a_groups_childconcurrency_holds_for_its_workers() -> None:
             await task
 
 
-@pytest.mark.versions
 async def test_the_same_key_goes_to_the_same_worker() -> None:
     async with Pool(4) as pool:
         for key in ("a", b"a", 7):

@@ -117,7 +117,6 @@ async def test_only_the_culprit_times_out() -> None:
         assert await neighbour == "a"
 
 
-@pytest.mark.versions
 async def test_retries_run_again_what_had_started(tmp_path: Path) -> None:
     async with Pool(1) as pool:
         assert await pool.options(retries=2).apply(limited.die_times, (str(tmp_path / "a"), 2)) == 2
@@ -146,7 +145,6 @@ async def test_poison_is_not_retried_for_ever(tmp_path: Path) -> None:
         assert await pool.apply(calls.add, (1, 2)) == 3
 
 
-@pytest.mark.versions
 async def test_cancelling_reaches_the_coroutine_past_a_long_queue() -> None:
     async with gate.Gate() as door, Pool(1, childconcurrency=1, capacity=16384) as pool:
         first = pool.submit(gate.through, door.path, "a")

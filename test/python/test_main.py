@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from running import run_python, write
 
-pytestmark = pytest.mark.versions
-
 PROGRAM = """
     import asyncio, os, sys
     import aiomq
@@ -81,6 +79,7 @@ def fine(done: subprocess.CompletedProcess[str]) -> None:
     assert (done.returncode, done.stdout) == (0, "fine\n"), done.stdout + done.stderr
 
 
+@pytest.mark.versions
 def test_a_script(tmp_path: Path) -> None:
     path = write(tmp_path / "program.py", PROGRAM)
     fine(run_python(str(path), "one", "two"))
@@ -92,6 +91,7 @@ def test_a_module_run_with_m(tmp_path: Path) -> None:
     fine(run_python("-m", "program", "one", "two", folder=tmp_path))
 
 
+@pytest.mark.versions
 def test_a_module_of_a_package_run_with_m(tmp_path: Path) -> None:
     write(tmp_path / "parts" / "__init__.py", "")
     write(tmp_path / "parts" / "other.py", "value = 1")
@@ -106,6 +106,7 @@ def test_a_package(tmp_path: Path) -> None:
     fine(run_python("-m", "parts", "one", "two", folder=tmp_path))
 
 
+@pytest.mark.versions
 def test_a_folder_and_a_zip_archive(tmp_path: Path) -> None:
     main = write(tmp_path / "folder" / "__main__.py", PROGRAM)
     fine(run_python(str(main.parent), "one", "two"))
@@ -156,6 +157,7 @@ def test_an_unguarded_main_gets_a_clear_error_and_no_storm(tmp_path: Path, how: 
     assert done.stdout.count("main runs") <= 8
 
 
+@pytest.mark.versions
 def test_an_unguarded_package_main_gets_a_clear_error_if_it_is_needed(tmp_path: Path) -> None:
     write(tmp_path / "parts" / "__init__.py", "")
     write(tmp_path / "parts" / "__main__.py", UNGUARDED)
@@ -186,6 +188,7 @@ def test_an_unguarded_package_main_is_left_alone_if_it_is_not_needed(tmp_path: P
     fine(run_python("-m", "parts", folder=tmp_path))
 
 
+@pytest.mark.versions
 def test_a_main_module_that_raises_breaks_the_pool(tmp_path: Path) -> None:
     path = write(
         tmp_path / "program.py",

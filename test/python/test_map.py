@@ -19,7 +19,6 @@ async def listed(results: Any) -> list[Any]:
     return [value async for value in results]
 
 
-@pytest.mark.versions
 @pytest.mark.parametrize("chunksize", [None, 1, 7, 100_000])
 async def test_results_come_in_input_order(chunksize: int | None) -> None:
     numbers = range(3000)

@@ -14,7 +14,6 @@ import pytest
 from aiomq import Group, Pool
 
 
-@pytest.mark.versions
 async def test_maxtasksperchild_replaces_the_worker_and_loses_nothing() -> None:
     async with Pool(1, maxtasksperchild=5) as pool:
         pids = [await pool.apply(calls.pid) for _ in range(20)]
