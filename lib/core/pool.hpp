@@ -306,6 +306,7 @@ class Pool {
     void unlock();
 
     void locked_cancel(std::uint32_t slot);
+    bool locked_divisible(std::uint32_t slot) const;
     bool locked_unstarted(std::uint32_t slot, std::uint32_t queue, std::uint32_t &ret_items) const;
     bool locked_split_slot(std::uint32_t slot);
     void locked_leave_split(TaskRecord &task, std::uint32_t slot);

@@ -17,12 +17,17 @@ constexpr int kMostTries = 8;
 
 }  // namespace
 
+/// Whether items of the task in @slot may go to others.
+bool Pool::locked_divisible(std::uint32_t slot) const {
+    const TaskRecord &task = tasks_[slot];
+    return task.in_use && task.items > 1 && !task.cancelled && (task.flags & AIOMQ_TASK_KEYED) == 0;
+}
+
 /// True for a claimed slot of @queue with items to give away, and how many are unstarted.
 bool Pool::locked_unstarted(std::uint32_t slot, std::uint32_t queue,
                             std::uint32_t &ret_items) const {
     const TaskRecord &task = tasks_[slot];
-    if (!task.in_use || task.items == 1 || task.cancelled || (task.flags & AIOMQ_TASK_KEYED) != 0)
-        return false;
+    if (!locked_divisible(slot)) return false;
     if (task.retries != 0 && task.attempt > 1) return false;  // some may be delivered already
     const Slot &line = segment_->slot(slot);
     const SlotWord word(line.word.load_acquire());
@@ -35,7 +40,7 @@ bool Pool::locked_unstarted(std::uint32_t slot, std::uint32_t queue,
 
 void Pool::locked_split() {
     auto &to_split = segment_->header().to_split;
-    to_split.store_relaxed(chunks_ > 0);
+    to_split.store_seq(chunks_ > 0);  // before the look at who is idle; a sleeper does the reverse
     if (chunks_ == 0 || worker_count() == 1 || state_ == AIOMQ_POOL_BROKEN || terminating_) return;
     const WorkerBits wants(segment_->flags().wants_tasks);
     for (std::uint32_t queue = 0; queue < rings_.size(); ++queue) {
@@ -45,6 +50,11 @@ void Pool::locked_split() {
             std::uint32_t largest = 0;
             for (std::uint32_t slot = 0; slot < slot_count(); ++slot) {
                 std::uint32_t items = 0;
+                const SlotWord word(segment_->slot(slot).word.load_acquire());
+                // Its hint is taken and its claim to come: nobody will go to sleep for it.
+                if (word.phase() == Phase::kReady && word.queue() == queue &&
+                    locked_divisible(slot))
+                    locked_arm_audit();
                 if (!locked_unstarted(slot, queue, items) || items <= most) continue;
                 most = items;
                 largest = slot;

@@ -788,7 +788,7 @@ int Worker::sleep(bool wants_tasks) {
         return 1;
     }
     // Others have chunks with items that this worker could run.
-    if (wants_tasks && segment_->header().to_split.load_relaxed() != 0)
+    if (wants_tasks && segment_->header().to_split.load_seq() != 0)
         sys::event_signal(supervisor_fd_.get());
     return 0;
 }

@@ -218,7 +218,7 @@ TEST(BadStart, APlaceThatStaysEmptyDoesNotBreakAPoolThatWorks) {
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     starts.take();
     close(open(refuse, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-    kill(pool.worker_stats(1).pid, SIGKILL);
+    pool.signal_worker(1, SIGKILL);
     int failed = 0;  // more than the start limit
     pool.wait_until([&] { return (failed += starts.take()) >= 5; });
     const auto id = pool.submit("echo", "by the other");

@@ -90,7 +90,7 @@ TEST(Deaths, WhatWasQueuedBehindTheDeadRunsInOrder) {
     pool.submit("wait_for_file", go.path());
     pool.wait_until([&] { return pool.worker_stats(0).running == 1; });
     for (int i = 0; i < 30; ++i) pool.submit("echo", std::to_string(i));
-    kill(pool.worker_stats(0).pid, SIGKILL);
+    pool.signal_worker(0, SIGKILL);
     pool.collect_all();
     std::vector<int> order;
     for (const auto &[id, outcome] : pool.outcomes())
@@ -233,7 +233,7 @@ TEST(Deaths, AfterManyTheDispatcherHoldsWhatItHeldBefore) {
     }
     EXPECT_EQ(children, 2);
     // No slot is lost: so many tasks can be under way, and no more.
-    for (std::uint32_t w = 0; w < 2; ++w) kill(pool.worker_stats(w).pid, SIGSTOP);
+    for (std::uint32_t w = 0; w < 2; ++w) pool.signal_worker(w, SIGSTOP);
     aiomq_task task{};
     task.struct_bytes = sizeof task;
     task.items = 1;
@@ -241,7 +241,7 @@ TEST(Deaths, AfterManyTheDispatcherHoldsWhatItHeldBefore) {
     for (std::uint32_t i = 0; i < kCapacity; ++i)
         ASSERT_EQ(aiomq_pool_submit(pool.get(), &task, nullptr), 0) << i;
     EXPECT_EQ(aiomq_pool_submit(pool.get(), &task, nullptr), -EAGAIN);
-    for (std::uint32_t w = 0; w < 2; ++w) kill(pool.worker_stats(w).pid, SIGCONT);
+    for (std::uint32_t w = 0; w < 2; ++w) pool.signal_worker(w, SIGCONT);
     pool.wait_until([&] {
         pool.collect_some(0);
         return pool.worker_stats(0).running + pool.worker_stats(1).running == 0 &&

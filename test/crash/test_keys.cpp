@@ -134,7 +134,7 @@ TEST(Key, OfADeadWorkerStaysInItsPlaceWithAllThatIsQueued) {
     const auto held = hold(pool, 1, key, go);
     std::vector<std::uint64_t> ids;  // more than an inbox holds
     for (int i = 0; i < 1000; ++i) ids.push_back(submit_keyed(pool, key, "stamp"));
-    kill(pool.worker_stats(1).pid, SIGKILL);
+    pool.signal_worker(1, SIGKILL);
     pool.collect_all();
     EXPECT_EQ(pool.outcome(held).status, AIOMQ_WORKER_DIED);
     for (const auto id : ids) {
@@ -191,7 +191,7 @@ TEST(Key, OfAPlaceThatCantBeFilledGoesToAnotherAndComesBack) {
     std::vector<std::uint64_t> ids;
     for (int i = 0; i < 20; ++i) ids.push_back(submit_keyed(pool, key, "stamp"));
     refusal.give();
-    kill(pool.worker_stats(0).pid, SIGKILL);
+    pool.signal_worker(0, SIGKILL);
     pool.collect_all();
     EXPECT_EQ(pool.outcome(held).status, AIOMQ_WORKER_DIED);
     for (const auto id : ids) EXPECT_EQ(pool.outcome(id).worker, 1U);

@@ -423,7 +423,7 @@ TEST(Streams, ThatAreClosedAreNotTakenForThePoolsMemory) {
             for (int i = 0; i < 4; ++i) pool.submit("print", scribble);
             const auto id = pool.submit("echo", "sound");
             pool.collect_all();
-            kill(pool.worker_stats(0).pid, SIGKILL);
+            pool.signal_worker(0, SIGKILL);
             pool.wait_until([&] { return pool.worker_stats(0).restarts == 1; });
             pool.wait_until([&] { return pool.worker_stats(0).state == AIOMQ_WORKER_RUNNING; });
             return pool.outcome(id).bytes;

@@ -61,7 +61,7 @@ void expect_no_death(TestPool &pool) {
 
 /// Sends SIGTERM to the worker and waits until it says that it retires.
 void ask_to_leave(TestPool &pool, std::uint32_t worker) {
-    kill(pool.worker_stats(worker).pid, SIGTERM);
+    pool.signal_worker(worker, SIGTERM);
     pool.wait_until([&] { return pool.worker_stats(worker).state == AIOMQ_WORKER_RETIRING; });
 }
 
@@ -194,8 +194,7 @@ TEST(Sigterm, ToEveryWorkerAtOnceClosesThePoolInOrder) {
     for (std::uint32_t worker = 0; worker < 3; ++worker) wait_running(pool, worker);
     std::vector<std::uint64_t> queued;
     for (int i = 0; i < 10; ++i) queued.push_back(pool.submit("nothing"));
-    for (std::uint32_t worker = 0; worker < 3; ++worker)
-        kill(pool.worker_stats(worker).pid, SIGTERM);
+    for (std::uint32_t worker = 0; worker < 3; ++worker) pool.signal_worker(worker, SIGTERM);
     first.give();
     // The first to leave is not replaced, and nobody starts anything any more.
     while (pool.outcomes().size() < 11) ASSERT_TRUE(pool.collect_some());

@@ -184,7 +184,7 @@ TEST(Retries, ACancelledTaskIsNotRunAgain) {
             pool.submit_task("wait_for_file", with_payload(with_retries(5, items), forever));
         pool.wait_until([&] { return pool.worker_stats(0).running == 1; });
         EXPECT_EQ(aiomq_pool_cancel(pool.get(), id), 0);
-        kill(pool.worker_stats(0).pid, SIGKILL);
+        pool.signal_worker(0, SIGKILL);
         pool.collect_all();
         EXPECT_EQ(pool.outcome(id).status, AIOMQ_WORKER_DIED);
         for (std::uint32_t i = 1; i < items; ++i)
@@ -282,7 +282,7 @@ TEST(Neighbours, AreNotToldOfItemsThatHadEnded) {
     pool.submit("nothing");
     ASSERT_TRUE(pool.collect_some());
     pool.wait_until([&] { return pool.worker_stats(0).running == 1; });
-    kill(pool.worker_stats(0).pid, SIGKILL);
+    pool.signal_worker(0, SIGKILL);
     pool.collect_all();
     EXPECT_TRUE(pool.outcome(waiting).error_message.ends_with(" while it ran this task"))
         << pool.outcome(waiting).error_message;

@@ -325,7 +325,7 @@ TEST(Waking, ManySwallowedWakeUpsAreRepairedToo) {
     pool.collect_all();
     EXPECT_LT(clock_ns(CLOCK_MONOTONIC) - start, 1'000'000'000U);
     for (std::uint32_t worker = 0; worker + 1 < kWorkers; ++worker)
-        kill(pool.worker_stats(worker).pid, SIGCONT);
+        pool.signal_worker(worker, SIGCONT);
 }
 
 TEST(Waking, AWakeUpThatDiedWithItsWorkerIsRepaired) {
@@ -371,7 +371,7 @@ TEST(Waking, WhatTheDeadHadNotStartedWakesASleeper) {
     });
     stop(pool.worker_stats(busy).pid);
     close(open(gate, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-    kill(pool.worker_stats(busy).pid, SIGKILL);
+    pool.signal_worker(busy, SIGKILL);
     while (pool.outcomes().size() < 2)
         if (!pool.collect_some(5'000'000'000)) break;
     unlink(refuse);

@@ -567,6 +567,13 @@ void TestPool::wait_until(const std::function<bool()> &done) {
     }
 }
 
+void TestPool::signal_worker(std::uint32_t worker, int signal) {
+    wait_until([&] {
+        const pid_t pid = worker_stats(worker).pid;
+        return pid > 0 && kill(pid, signal) == 0;  // 0 would be every process of the group
+    });
+}
+
 bool TestPool::nothing_in_use() {
     // A task's end may come after its last outcome: taking it gives its memory back.
     collect_some(0);

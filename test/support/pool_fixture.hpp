@@ -126,6 +126,8 @@ class TestPool {
     aiomq_pool_stats pool_stats();
     /// Blocks on the fd until @done says so. Fails the test after 20 s.
     void wait_until(const std::function<bool()> &done);
+    /// To the process in a worker's place; waits for one while the place is empty.
+    void signal_worker(std::uint32_t worker, int signal);
     /// True when no slot, request byte or result byte is in use any more.
     bool nothing_in_use();
 
