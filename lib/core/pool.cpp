@@ -346,9 +346,9 @@ void Pool::locked_drain_lanes() {
             locked_corrupt("the outbox of worker " + std::to_string(worker));
         locked_lane_read(worker);
     }
-    locked_end_nested();
+    const bool moved = locked_end_nested();
     locked_flush_inboxes();
-    locked_room();
+    if (freed_ || moved) locked_room();
     locked_maybe_leave();
     if (pending_.size() > before) wake_application();
 }

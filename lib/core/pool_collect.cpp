@@ -94,7 +94,7 @@ std::int64_t Pool::collect(aiomq_completion *completions, std::size_t count) {
             completion.item.value.data = completion.bytes;
     }
     const bool moved = locked_end_nested();
-    if (std::exchange(freed_, false) || moved || taken > 0) {  // a task may end without an outcome
+    if (freed_ || moved || taken > 0) {  // a task may end without an outcome
         locked_room();
         locked_maybe_leave();
     }
@@ -489,7 +489,10 @@ int Pool::locked_write_takeover(std::uint32_t worker, const std::vector<BlockRan
 
 void Pool::locked_release_takeover(std::uint32_t worker) {
     WorkerRecord &record = segment_->record(worker);
-    if (record.takeover_offset != 0) requests_.release(record.takeover_offset);
+    if (record.takeover_offset != 0) {
+        requests_.release(record.takeover_offset);
+        freed_ = true;
+    }
     record.takeover_offset = record.takeover_count = 0;
 }
 

@@ -79,6 +79,7 @@ int Pool::free_payload(void *payload) {
 
 /// Memory or a slot became free: a submit that was refused may be tried again.
 void Pool::locked_room() {
+    freed_ = false;
     if (!nested_waiting_.empty()) locked_retry_nested();  // before the application may take it
     counters().request_used_bytes.store_relaxed(requests_.used_bytes());
     if (!std::exchange(want_room_, false)) return;

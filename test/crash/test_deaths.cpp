@@ -68,7 +68,7 @@ TEST(Deaths, AnExitIsToldWithItsStatus) {
 }
 
 TEST(Deaths, OneItemOfAChunkCostsOnlyItself) {
-    TestPool pool({.workers = 2});
+    TestPool pool;  // one worker: nobody splits the chunk
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     const auto chunk = pool.submit("die_at", "500", 1000);
     pool.collect_all();
@@ -214,7 +214,7 @@ TEST(Deaths, AfterManyTheDispatcherHoldsWhatItHeldBefore) {
             pool.collect_all();
             pool.wait_until([&] {
                 for (std::uint32_t w = 0; w < 2; ++w)
-                    if (pool.worker_stats(w).state != AIOMQ_WORKER_RUNNING) return false;
+                    if (pool.last_event_of(w) != AIOMQ_EVENT_READY) return false;
                 return pool.pool_stats().restarts > restarts;
             });
         }

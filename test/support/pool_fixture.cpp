@@ -547,6 +547,22 @@ std::vector<std::string> TestPool::events(int kind) {
     return texts;
 }
 
+std::uint32_t TestPool::last_event_of(std::uint32_t worker) {
+    aiomq_view *view = nullptr;
+    EXPECT_EQ(aiomq_pool_view(pool_, &view), 0);
+    std::uint32_t kind = 0;
+    aiomq_event event{};
+    for (std::uint64_t sequence = pool_stats().events; sequence > 0; --sequence) {
+        const int error = aiomq_view_event(view, sequence, &event);
+        if (error != 0 || event.worker == worker) {
+            if (error == 0) kind = event.kind;
+            break;
+        }
+    }
+    aiomq_view_close(&view);
+    return kind;
+}
+
 aiomq_pool_stats TestPool::pool_stats() {
     aiomq_view *view = nullptr;
     EXPECT_EQ(aiomq_pool_view(pool_, &view), 0);

@@ -123,6 +123,8 @@ class TestPool {
     aiomq_queue_stats queue_stats(std::uint32_t queue);
     /// The texts of the events of this kind among the last 64.
     std::vector<std::string> events(int kind);
+    /// The kind of the newest event about a worker; 0 when there is none among the last.
+    std::uint32_t last_event_of(std::uint32_t worker);
     aiomq_pool_stats pool_stats();
     /// Blocks on the fd until @done says so. Fails the test after 20 s.
     void wait_until(const std::function<bool()> &done);
