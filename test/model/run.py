@@ -127,6 +127,23 @@ MODELS = {
             "BUG_RELAXED_HEAD",
         ),
     ),
+    "keyed": Model(
+        short=("KILLS=0", "TASKS=1"),
+        exhaustive=("", "FAILS=1 KEYS=2", "TASKS=3 SLOTS=2 KILLS=0 CANCELS=1"),
+        mutants=(
+            "BUG_NO_REHINT_ON_SPAWN TASKS=1",
+            "BUG_ALIVE_LATER TASKS=1",
+            "BUG_NO_AVOID TASKS=1 FAILS=1",
+            "BUG_NOT_HOME TASKS=1 FAILS=1",
+            "BUG_WITHDRAW_BY_STORE TASKS=1 FAILS=1",
+            "BUG_NO_NAME TASKS=1 FAILS=1",
+            "BUG_NO_GENERATION TASKS=3 SLOTS=2 CANCELS=1 KILLS=0",
+            "BUG_LOOK_BEFORE_ANNOUNCE TASKS=1 KILLS=0",
+            "BUG_NO_WAITING_LOOK KILLS=0",
+            "BUG_NO_SECOND_PUSH KILLS=0",
+            "BUG_DROP_WHEN_FULL KILLS=0",
+        ),
+    ),
 }
 
 
