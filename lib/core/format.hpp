@@ -391,7 +391,8 @@ struct Header {
     Atomic<std::uint32_t> functions;  ///< published names
     Atomic<std::uint32_t> to_split;   ///< 1: a worker that goes to sleep tells the supervisor
     Atomic<std::uint32_t> keyed;      ///< 1: hints may be in inboxes, so claiming looks there too
-    std::uint32_t reserved;
+    Atomic<std::uint32_t>
+        nested_waiting;  ///< 1: for room, so every completion is for the supervisor
     std::uint64_t spin_ns;
     std::uint64_t arena_start_bytes;
     Statistics statistics;

@@ -355,6 +355,7 @@ class Pool {
     void locked_cancel_nested(std::uint32_t worker, std::uint64_t ticket);
     int locked_submit_nested(const WaitingRequest &waiting);
     void locked_retry_nested();
+    void locked_announce_waiting();
     void locked_end_request(const WaitingRequest &waiting, int error);
     void locked_refuse_nested();
     bool locked_end_nested();

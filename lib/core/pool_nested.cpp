@@ -88,9 +88,21 @@ void Pool::locked_retry_nested() {
     }
     want_room_ = wanted;
     kept_free_ = nested_waiting_.empty() ? segment_->layout().reserved_slots : SIZE_MAX;
+    locked_announce_waiting();
     locked_publish_hints();
     counters().request_used_bytes.store_relaxed(requests_.used_bytes());
     counters().request_committed_bytes.store_relaxed(requests_.committed_bytes());
+}
+
+/// While requests wait for room, a worker that completes anything wakes the supervisor: the application
+/// need not look. Both announce first and look after: here the flag, then the lanes; there the lane's
+/// tail, then the flag.
+void Pool::locked_announce_waiting() {
+    auto &flag = segment_->header().nested_waiting;
+    const std::uint32_t waiting = nested_waiting_.empty() ? 0 : 1;
+    if (flag.load_relaxed() == waiting) return;
+    flag.store_seq(waiting);
+    if (waiting != 0 && locked_has_completions()) wake_supervisor();
 }
 
 int Pool::locked_submit_nested(const WaitingRequest &waiting) {

@@ -649,7 +649,9 @@ void Worker::settle() {
 
 void Worker::wake_application() {
     untold_ = false;
-    if (std::exchange(for_supervisor_, false)) {  // which wakes the application, if need be
+    const bool frees_room = segment_->header().nested_waiting.load_seq() != 0;
+    if (std::exchange(for_supervisor_, false) || frees_room) {
+        // It wakes the application, if need be.
         sys::event_signal(supervisor_fd_.get());
         return;
     }

@@ -49,7 +49,11 @@ void Worker::flush_outbox() {
     };
     if (!put_all()) {
         area_->outbox_waiting.store_seq(1);
-        if (!put_all()) return;
+        if (!put_all()) {
+            // Completions for the application have filled the lane, and it need not look.
+            sys::event_signal(supervisor_fd_.get());
+            return;
+        }
     }
     if (area_->outbox_waiting.load_relaxed() == 0) return;
     area_->outbox_waiting.store_seq(0);

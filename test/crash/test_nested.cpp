@@ -8,8 +8,10 @@
 #include <memory>
 #include <random>
 
+#include "../support/go_signal.hpp"
 #include "../support/pool_fixture.hpp"
 
+using aiomq_test::GoSignal;
 using aiomq_test::MoreBodies;
 using aiomq_test::Outcome;
 using aiomq_test::payload_of;
@@ -376,6 +378,24 @@ TEST(Nested, AnApplicationThatDoesNothingHoldsUpNobody) {
     pool.wait_until([&] { return true; });
     for (int i = 0; i < 20000 && pool.pool_stats().ok < 1 + 177 + 109; ++i) usleep(1000);
     EXPECT_EQ(pool.pool_stats().nested, 176U + 108U);
+    pool.collect_all();
+}
+
+TEST(Nested, RoomThatATaskOfTheApplicationLeavesIsSeenWithoutTheApplication) {
+    TestPool pool({.workers = 2, .capacity = 2});
+    GoSignal go;
+    pool.submit("wait_for_file", go.path());
+    // A chain of tasks that each wait for the next, until only that file's task could make room.
+    const std::uint32_t slots = pool.pool_stats().capacity + 8;  // these are kept for nested tasks
+    std::string chain = "1 1 0 nothing x";
+    for (std::uint32_t i = 0; i < slots - 2; ++i) chain.insert(0, "1 1 0 gather ");
+    pool.submit("gather", chain);
+    for (int i = 0; i < 20000 && pool.pool_stats().nested < slots - 2; ++i) usleep(1000);
+    ASSERT_EQ(pool.pool_stats().nested, slots - 2U);
+    go.give();
+    // No call into the pool: the counters say when.
+    for (int i = 0; i < 20000 && pool.pool_stats().ok < slots; ++i) usleep(1000);
+    EXPECT_GE(pool.pool_stats().ok, slots);
     pool.collect_all();
 }
 
