@@ -1,17 +1,22 @@
-/* range.pml: a chunk of ITEMS items in one slot: started, withdrawn, split, delivered, run again.
+/* range.pml: a chunk of ITEMS items in one slot: started, withdrawn, split, expired, delivered, run again.
  *
- * What is modelled   slots.hpp (start_item, withdraw_unstarted, publish_ready), worker.cpp (start, room_in,
- *                    complete, finish_job), pool_collect.cpp (locked_take_many while the claimer works, when
- *                    it is done, and when it is dead), pool_split.cpp (the cut), recovery.cpp.
+ * What is modelled   slots.hpp (start_item, withdraw_unstarted, publish_ready), worker.cpp (start,
+ *                    start_guarded, room_in, complete, finish_job), pool_collect.cpp (locked_take_many while
+ *                    the claimer works, when it is done, and when it is dead), pool_split.cpp (the cut),
+ *                    pool_limits.cpp (locked_expire), pool_submit.cpp (locked_withdraw), recovery.cpp (fail,
+ *                    run_again, the attempt block).
  * Processes          a worker, which runs CONCURRENT items of its chunk at a time and ends them in any
  *                    order; the dispatcher, which delivers what is published at any moment (progress), cuts
  *                    the range CUTS times (a withdrawal takes all unstarted items, a split their upper
- *                    half) and, when the kernel has confirmed a death, recovers and respawns; a killer with
+ *                    half), with LIMIT finds at any moment that the chunk's start_within is over and takes
+ *                    back what has not started, as the worker does from then on when it starts an item; and,
+ *                    when the kernel has confirmed a death, recovers and respawns; a killer with
  *                    KILLS kills, between any two steps of the worker. A cut item's outcome is CANCELLED, or
  *                    comes from another slot; here it is given at the cut.
  * Properties         every item has exactly one outcome when the slot is free; an item starts only while it
- *                    has none, and at most once per attempt, of which there are RETRIES + 1; a slot that is
- *                    DONE has an outcome for all that it was left with (assertions).
+ *                    has none, and at most RETRIES + 1 times; it is given up only after so many starts; one
+ *                    that has started is not EXPIRED, whatever came between; a slot that is DONE has an
+ *                    outcome for all that it was left with (assertions).
  * Memory             the worker's arena is dirty: what an earlier attempt published is still where the next
  *                    one's outcome words will lie.
  * Memory order       sequentially consistent. In the code the range word changes by compare-and-swap only;
@@ -35,8 +40,12 @@
 #ifndef RETRIES
 #define RETRIES 0
 #endif
+#ifndef LIMIT
+#define LIMIT 0
+#endif
+#define DELIVERED 255 /* kDelivered */
 
-mtype = { FREE, READY, CLAIMED, DONE };
+mtype = { FREE, READY, CLAIMED, DONE, NONE }; /* NONE: between two of the dispatcher's steps */
 
 mtype phase = READY;
 byte next, end = ITEMS;  /* one word */
@@ -46,7 +55,9 @@ bit head[ITEMS] = 1;     /* 1: published; by position from item_base on */
 /* The request, which workers read. */
 byte item_base;
 byte attempt = 1;
-bit passed[ITEMS];       /* the skip list */
+byte starts[ITEMS];      /* the attempt block: how often in earlier attempts, or DELIVERED */
+byte started_before;
+bit late;                /* start_by_ns is over */
 
 /* The dispatcher's record. */
 byte upto = ITEMS;
@@ -57,12 +68,19 @@ byte kills;
 
 /* Only for the properties. */
 byte outcomes[ITEMS];
-byte started_in[ITEMS];  /* the last attempt that started it */
+byte raised[ITEMS];      /* how often `next` was raised over it, to run it */
+byte runs_of[ITEMS];
 bit ended[ITEMS];
 
 #define give(item)           \
     outcomes[item]++;        \
     assert(outcomes[item] == 1)
+
+#define expire_from(first)                                                  \
+    j = first;                                                              \
+    do :: j < upto -> assert(raised[j] == 0); give(j); j++ :: else -> break od; \
+    upto = first;                                                           \
+    j = 0
 
 #define give_published(item) \
     delivered[item] = 1;     \
@@ -73,11 +91,18 @@ bit ended[ITEMS];
 
 inline runs(item) {
     d_step {
-        assert(outcomes[item] == 0 && started_in[item] < attempt);
-        started_in[item] = attempt;
+        assert(outcomes[item] == 0 && runs_of[item] <= RETRIES);
+        runs_of[item]++;
         running[item] = 1
     }
 }
+
+#define count_start(item) raised[item] = raised[item] + (starts[item] == DELIVERED -> 0 : 1)
+#ifdef BUG_EXPIRES_STARTED
+#define STARTED_EARLIER(item) false
+#else
+#define STARTED_EARLIER(item) (starts[item] != 0)
+#endif
 
 /* CLAIMED → DONE when all that has started has finished and nothing is left. */
 inline finish_job() {
@@ -87,6 +112,7 @@ inline finish_job() {
 
 proctype worker() {
     byte i, n, e, started, finished;
+    bit was_late;
     bit running[ITEMS];
     bit mine; /* it has its outcome block */
     {
@@ -119,24 +145,35 @@ proctype worker() {
 #ifdef BUG_STARTED_BEFORE_NEXT
                 n = next;
                 if
-                :: n < end && !passed[n] -> runs(n); next = n + 1; started++
+                :: n < end && starts[n] != DELIVERED ->
+                    runs(n);
+                    d_step { next = n + 1; count_start(n) };
+                    started++
                 :: else -> if :: finished == started -> finish_job() :: else -> goto finish_one fi
                 fi
 #else
-                d_step { n = next; e = end };
+                d_step { n = next; e = end; was_late = late };
                 if
                 :: n < e ->
                     if
 #ifdef BUG_NEXT_BY_STORE
-                    :: d_step { next = n + 1; end = e };
+                    :: d_step { next = n + 1; end = e; count_start(n) };
 #else
-                    :: atomic { next == n && end == e -> next = n + 1 };
+                    :: atomic { next == n && end == e -> next = n + 1; count_start(n) };
 #endif
                         started++;
                         if
 #ifndef BUG_NO_SKIP
-                        :: passed[n] -> finished++
+                        :: attempt > 1 && starts[n] == DELIVERED -> finished++
 #endif
+                        :: was_late && !(attempt > 1 && STARTED_EARLIER(n)) ->
+                            d_step { assert(runs_of[n] == 0 && outcomes[n] == 0); ended[n] = 1 };
+                            head[n - item_base] = 1;
+                            finished++;
+                            if
+                            :: finished == started && next >= end -> finish_job()
+                            :: else
+                            fi
                         :: else -> runs(n)
                         fi
                     :: else /* the dispatcher was faster: again */
@@ -239,6 +276,54 @@ inline take_done() {
     phase = FREE
 }
 
+#ifdef BUG_RETRIES_BY_ATTEMPT
+#define RUNS(item) attempt
+#else
+#define RUNS(item) (starts[item] + 1)
+#endif
+#ifdef BUG_EXPIRES_FROM_START
+#define EXPIRES_FROM 0
+#else
+#define EXPIRES_FROM started_before
+#endif
+
+/* locked_expire(): what is late and has started in no attempt. */
+inline expire() {
+    if
+    :: phase == READY && EXPIRES_FROM > item_base ->
+        if
+        :: EXPIRES_FROM < upto && late ->
+            if
+            :: atomic { phase == READY -> phase = NONE };
+                d_step { expire_from(EXPIRES_FROM) };
+                d_step { end = EXPIRES_FROM; named = 0; phase = READY }
+            :: else
+            fi
+        :: else
+        fi
+    :: phase == READY && EXPIRES_FROM <= item_base ->
+        if
+        :: atomic { phase == READY -> phase = NONE };
+            d_step { expire_from(item_base) };
+            phase = FREE
+        :: else
+        fi
+    :: phase == CLAIMED ->
+        d_step { n = next; e = end; m = (n > EXPIRES_FROM -> n : EXPIRES_FROM) };
+        if
+        :: m < e ->
+            if
+            :: atomic { next == n && end == e -> end = m };
+                d_step { expire_from(m) }
+            :: else
+            fi
+        :: else
+        fi
+    :: else
+    fi;
+    d_step { n = 0; e = 0; m = 0 }
+}
+
 /* The worker is dead: nobody else touches the slot, so this is one step. */
 inline recover_claimed() {
     d_step {
@@ -254,14 +339,17 @@ inline recover_claimed() {
         :: else -> break
         od;
 #endif
-        /* Started and lost. */
+        /* Started and lost: the first of those that run again is n. */
         j = item_base;
         n = next;
         do
         :: j < next && j < upto ->
             if
-            :: !delivered[j] && attempt <= RETRIES -> if :: j < n -> n = j :: else fi
-            :: !delivered[j] && attempt > RETRIES -> delivered[j] = 1; give(j)
+            :: !delivered[j] && RUNS(j) <= RETRIES -> if :: j < n -> n = j :: else fi
+            :: !delivered[j] && RUNS(j) > RETRIES ->
+                assert(raised[j] == RETRIES + 1);
+                delivered[j] = 1;
+                give(j)
             :: else
             fi;
             j++
@@ -280,10 +368,20 @@ inline recover_claimed() {
         :: n >= upto -> phase = FREE
         :: else ->
             if
-            :: n < next ->
+            :: n < next -> /* run_again() */
                 attempt++;
+                started_before = (started_before > next -> started_before : next);
                 j = n;
-                do :: j < next -> passed[j] = delivered[j]; j++ :: else -> break od
+                do
+                :: j < next ->
+#ifdef BUG_NOT_COUNTED
+                    starts[j] = (delivered[j] -> DELIVERED : starts[j]);
+#else
+                    starts[j] = (delivered[j] -> DELIVERED : starts[j] + 1);
+#endif
+                    j++
+                :: else -> break
+                od
             :: else
             fi;
             item_base = n;
@@ -300,9 +398,11 @@ inline recover_claimed() {
 }
 
 active proctype dispatcher() {
-    byte j, n, e, m, cuts;
+    byte j, n, e, m, cuts, looks;
     run worker();
     do
+    :: LIMIT && !late -> late = 1
+    :: late && looks < LIMIT -> looks++; expire()
     :: phase == CLAIMED && named -> deliver_published()
     :: phase == CLAIMED && cuts < CUTS && RETRIES == 0 -> cuts++; cut_to(0)
     :: phase == CLAIMED && cuts < CUTS && attempt == 1 -> cuts++; cut_to(1)

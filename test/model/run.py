@@ -76,8 +76,12 @@ MODELS = {
         ),
     ),
     "range": Model(
-        short=("", "CUTS=2", "RETRIES=1 KILLS=2"),
-        exhaustive=("ITEMS=4 CUTS=2 KILLS=2", "ITEMS=4 RETRIES=2 KILLS=3"),
+        short=("", "ITEMS=2 RETRIES=1 KILLS=2 CUTS=0", "ITEMS=2 RETRIES=1 LIMIT=1 CUTS=0"),
+        exhaustive=(
+            "ITEMS=4 CUTS=2 KILLS=2",
+            "RETRIES=1 KILLS=2 LIMIT=1",
+            "ITEMS=2 RETRIES=2 KILLS=3 LIMIT=1",
+        ),
         mutants=(
             "BUG_NEXT_BY_STORE",
             "BUG_END_BY_STORE",
@@ -87,6 +91,10 @@ MODELS = {
             "BUG_STALE_BLOCK",
             "BUG_LOST_BEFORE_PUBLISHED",
             "BUG_NO_SKIP RETRIES=1",
+            "BUG_RETRIES_BY_ATTEMPT ITEMS=2 RETRIES=1 KILLS=2 CUTS=0",
+            "BUG_NOT_COUNTED ITEMS=2 RETRIES=1 KILLS=2 CUTS=0",
+            "BUG_EXPIRES_STARTED ITEMS=2 RETRIES=1 LIMIT=1 CUTS=0",
+            "BUG_EXPIRES_FROM_START ITEMS=2 RETRIES=1 LIMIT=1 CUTS=0",
         ),
     ),
     "ring": Model(
