@@ -13,8 +13,9 @@
  *                    their home, or with KEYS=2 every other one the second.
  * Properties         every task gets exactly one outcome and starts at most once; it is claimed only by the
  *                    worker that its word names; as long as no place was avoided a worker claims in submit
- *                    order; when a place is filled again, all that waits is where it belongs (assertions). No hint is lost: if the application waits for ever for an outcome,
- *                    that is an invalid end state.
+ *                    order; when a place is filled again, all that waits is where it belongs (assertions).
+ *                    No hint is lost: if the application waits for ever for an outcome, that is an invalid
+ *                    end state.
  * Left out           the way of completions, which claim.pml shows: what is DONE is found at once. The head
  *                    of the inbox, which inbox.pml shows: what is popped has made room. The checkup, which
  *                    would only hide what is lost.
@@ -137,7 +138,12 @@ proctype worker(byte w; bit successor) {
         :: nempty(mine[w]) -> /* claim_keyed() */
             mine[w]?s,g;
             if
-            :: atomic { MINE(s, g, w) -> assert(named[s] == w); d_step { in_order(s, w) }; phase[s] = CLAIMED };
+            :: atomic {
+                    MINE(s, g, w) ->
+                        assert(named[s] == w);
+                        d_step { in_order(s, w) };
+                        phase[s] = CLAIMED
+                };
                 atomic { started[s] = 1; assert(!ran[task[s]]); ran[task[s]] = 1 };
                 phase[s] = DONE
             :: else /* a stale hint */
