@@ -14,6 +14,10 @@
 //   collect N   collects so many                               → "collected N"
 //   die N       N tasks, one after the other, kill their worker; answered when a new one is ready
 //               → "died N"
+//   break       a worker dies, and no worker can start any more → "broken" when the pool is
+//   scribble N  a worker stops this process, so that it does not see it, and writes numbers that follow
+//               from N over all that it may write, for ever → when continued "scribbling"
+//   broken      → "broken" when the pool is
 //   close       → "closed" when every worker has left
 //   quit        ends the process
 // With BLOCKED_AFTER_MS in the environment a worker counts as blocked after so many milliseconds.
@@ -21,6 +25,7 @@
 #include <aiomq/aiomq.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -29,7 +34,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { kMaxPools = 4, kBatch = 64, kGateFd = AIOMQ_EXTRA_FD_BASE, kBegunFd };
+enum { kMaxPools = 4, kBatch = 64, kGateFd = AIOMQ_EXTRA_FD_BASE, kBegunFd, kRefuseFd };
 
 static const uint64_t kPatienceNs = 30000000000U;
 
@@ -82,11 +87,75 @@ static int block(const aiomq_call *call, aiomq_item *ret_item) {
     return 0;
 }
 
+// splitmix64
+static uint64_t next_random(uint64_t *state) {
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+// Small numbers look right more often than large ones, and so get further.
+static uint64_t any_value(uint64_t *state) {
+    const uint64_t random = next_random(state);
+    switch (random % 4) {
+        case 0:
+            return random % 256 == 0 ? UINT64_MAX : 0;
+        case 1:
+            return (random >> 8) % 512;
+        case 2:
+            return (random >> 8) % 512 << 32 | random >> 56;
+        default:
+            return random;
+    }
+}
+
+struct part {
+    uint64_t *words;
+    size_t count;
+};
+
+// What this process may write of the pool's memory, as the kernel says.
+static size_t find_writable(struct part *ret_parts, size_t most) {
+    enum { kMostBytes = 1 << 20 };  // of each part: an arena is mostly air
+    char line[512];
+    size_t parts = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    if (maps == NULL) give_up("worker: no /proc/self/maps");
+    while (parts < most && fgets(line, sizeof line, maps) != NULL) {
+        uintptr_t start = 0;
+        uintptr_t end = 0;
+        if (strstr(line, " rw-s ") == NULL || strstr(line, "/memfd:aiomq:") == NULL ||
+            sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &start, &end) != 2)
+            continue;
+        const size_t bytes = end - start < kMostBytes ? end - start : kMostBytes;
+        ret_parts[parts++] = (struct part){(uint64_t *)start, bytes / sizeof(uint64_t)};
+    }
+    fclose(maps);
+    return parts;
+}
+
+static int scribble(const aiomq_call *call, aiomq_item *ret_item) {
+    struct part parts[16];
+    const size_t count = find_writable(parts, sizeof parts / sizeof *parts);
+    uint64_t state = (uint64_t)call->job->integer;
+    (void)ret_item;
+    if (count == 0) give_up("worker: nothing to scribble on");
+    if (write(kBegunFd, ".", 1) != 1 || kill(getppid(), SIGSTOP) != 0) return -errno;
+    for (;;) {
+        const struct part *part = &parts[next_random(&state) % count];
+        part->words[next_random(&state) % part->count] = any_value(&state);
+    }
+}
+
 static int work(void) {
     static const aiomq_handler kHandlers[] = {{"succeed", succeed, NULL},
                                               {"fail", fail, NULL},
                                               {"die", die, NULL},
-                                              {"block", block, NULL}};
+                                              {"block", block, NULL},
+                                              {"scribble", scribble, NULL}};
+    struct pollfd refused = {kRefuseFd, POLLIN, 0};
+    if (poll(&refused, 1, 0) == 1) give_up("worker: no more of us");
     aiomq_run_options options;
     aiomq_worker *worker = NULL;
     char text[256] = "";
@@ -106,21 +175,29 @@ struct fixture {
     aiomq_pool *pool;
     aiomq_view *view;
     uint32_t workers;
-    int gate;   // bytes written here let blocked tasks end
-    int begun;  // bytes read here say that blocked tasks have begun
+    int gate;    // bytes written here let blocked tasks end
+    int begun;   // bytes read here say that blocked tasks have begun
+    int refuse;  // a byte written here keeps workers from starting
 };
 
 static void check(int64_t result, const char *what) {
     if (result < 0) give_up("%s: %s", what, aiomq_strerror((int)result));
 }
 
-static void submit(struct fixture *fixture, const char *name, uint32_t items, unsigned count) {
+static void submit_integer(struct fixture *fixture, const char *name, uint32_t items,
+                           unsigned count, int64_t integer) {
     aiomq_task task;
     memset(&task, 0, sizeof task);
     task.struct_bytes = sizeof task;
     task.items = items;
+    task.kind = AIOMQ_KIND_INT;
+    task.integer = integer;
     check(aiomq_pool_function(fixture->pool, name, &task.function), name);
     while (count-- > 0) check(aiomq_pool_submit(fixture->pool, &task, NULL), "submit");
+}
+
+static void submit(struct fixture *fixture, const char *name, uint32_t items, unsigned count) {
+    submit_integer(fixture, name, items, count, 0);
 }
 
 static void collect(struct fixture *fixture, unsigned items, int status) {
@@ -202,6 +279,18 @@ static void kill_workers(struct fixture *fixture, unsigned count) {
     }
 }
 
+static int is_broken(struct fixture *fixture, uint64_t argument) {
+    (void)argument;
+    check(aiomq_pool_dispatch(fixture->pool), "dispatch");
+    return aiomq_pool_state(fixture->pool, NULL, 0) == AIOMQ_POOL_BROKEN;
+}
+
+static void break_pool(struct fixture *fixture) {
+    pass_bytes(fixture->refuse, 1, 1);
+    submit(fixture, "die", 1, 1);
+    wait_until(fixture, is_broken, 0);
+}
+
 static void finish(struct fixture *fixture, unsigned count) {
     const uint64_t before = completed(fixture);
     submit(fixture, "succeed", 1, count);
@@ -248,6 +337,16 @@ static int obey(struct fixture *fixture, const char *verb, unsigned count) {
     } else if (strcmp(verb, "die") == 0) {
         kill_workers(fixture, count);
         answer_count("died", count);
+    } else if (strcmp(verb, "break") == 0) {
+        break_pool(fixture);
+        answer("broken");
+    } else if (strcmp(verb, "scribble") == 0) {
+        submit_integer(fixture, "scribble", 1, 1, count);
+        pass_bytes(fixture->begun, 1, 0);
+        answer("scribbling");
+    } else if (strcmp(verb, "broken") == 0) {
+        wait_until(fixture, is_broken, 0);
+        answer("broken");
     } else if (strcmp(verb, "close") == 0) {
         check(aiomq_pool_close(fixture->pool, 0), "close");
         check(aiomq_pool_join(fixture->pool, kPatienceNs), "join");
@@ -265,12 +364,14 @@ static void create(struct fixture *fixture, const char *label, const char *worke
     char text[1024] = "";
     int gate[2];
     int begun[2];
+    int refuse[2];
     const ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length < 0 || pipe2(gate, O_CLOEXEC) != 0 || pipe2(begun, O_CLOEXEC) != 0)
+    if (length < 0 || pipe2(gate, O_CLOEXEC) != 0 || pipe2(begun, O_CLOEXEC) != 0 ||
+        pipe2(refuse, O_CLOEXEC) != 0)
         give_up("%s", strerror(errno));
     program[length] = '\0';
     const char *const argv[] = {program, NULL};
-    const int extra_fds[] = {gate[0], begun[1]};
+    const int extra_fds[] = {gate[0], begun[1], refuse[0]};
     aiomq_pool_options options;
     aiomq_pool_options_init(&options, sizeof options);
     options.label = label;
@@ -278,7 +379,7 @@ static void create(struct fixture *fixture, const char *label, const char *worke
     options.capacity = 256;
     options.argv = argv;
     options.extra_fds = extra_fds;
-    options.extra_fd_count = 2;
+    options.extra_fd_count = 3;
     const char *const blocked = getenv("BLOCKED_AFTER_MS");
     if (blocked != NULL) options.blocked_after_ns = number(blocked) * UINT64_C(1000000);
     options.error_text = text;
@@ -288,6 +389,7 @@ static void create(struct fixture *fixture, const char *label, const char *worke
     check(aiomq_pool_view(fixture->pool, &fixture->view), "view");
     fixture->gate = gate[1];
     fixture->begun = begun[0];
+    fixture->refuse = refuse[1];
 }
 
 int main(int argc, char **argv) {

@@ -383,6 +383,94 @@ def test_check_cannot_tell_of_what_it_does_not_find(stat: Stat, start_pool: Star
         assert (done.returncode, done.stdout[:15]) == (2, "aiomq UNKNOWN: ")
 
 
+def test_a_broken_pool_is_never_well(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("breaks", 1)
+    assert stat.run("check", "breaks").returncode == 0
+    pool.do("break", "broken")
+    for limits in ([], ["--max-wait", "1000", "--max-blocked", "1000"]):
+        done = stat.run("check", "breaks", *limits)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout == f"aiomq CRITICAL: breaks@{pool.pid}: broken\n"
+    shown = stat.show("breaks")
+    assert shown["state"] == "broken"
+    assert shown["events"][-1]["kind"] == "broken"
+    assert "before it was ready" in shown["events"][-1]["text"]
+    other = start_pool("whole", 1)
+    done = stat.run("check", f"whole@{other.pid}", "breaks", "absent")
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"aiomq CRITICAL: breaks@{pool.pid}: broken; ")
+    assert "absent" in done.stdout
+
+
+def test_a_pool_whose_memory_was_damaged_is_never_well(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("damaged", 2)
+    pool.tell("scribble 1")
+    until(lambda: process_state(pool.pid) == "T")
+    os.kill(pool.pid, signal.SIGCONT)
+    pool.expect("scribbling")
+    pool.do("broken", "broken")
+    # Its workers are gone soon, and then nothing of what they wrote shows any more.
+    until(lambda: not any(worker["pid"] for worker in stat.show("damaged")["workers"]))
+    done = stat.run("check", "damaged")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == f"aiomq CRITICAL: damaged@{pool.pid}: broken\n"
+    (event,) = [event for event in stat.show("damaged")["events"] if event["kind"] == "corrupt"]
+    assert event["text"].startswith("shared memory is damaged: ")
+
+
+def test_check_says_all_that_is_exceeded_in_one_line(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("both", 2, wrap=impatient)
+    pool.do("block 3", "blocked")
+    until(lambda: all(worker["blocked_ns"] for worker in stat.show("both")["workers"]))
+    until(lambda: bool(stat.show("both")["queues"][0]["oldest_ns"]))
+    done = stat.run("check", "both", "--max-wait", "0", "--max-blocked", "0")
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    heading, *parts = done.stdout.rstrip("\n").partition(": ")[::2]
+    assert heading == "aiomq CRITICAL"
+    wait, *blocked = parts[0].split("; ")
+    assert wait.startswith(f"both@{pool.pid} queue default: a task has waited for ")
+    for index, text in enumerate(blocked):
+        assert text.startswith(f"both@{pool.pid} worker {index} (pid ")
+    assert len(blocked) == 2
+    assert all(text.endswith(" (limit 0 s)") for text in (wait, *blocked))
+    # A limit is for what it names, and not without having been given.
+    done = stat.run("check", "both", "--max-wait", "1000")
+    assert done.returncode == 0
+    assert done.stdout.endswith(", 2 blocked\n")
+    done = stat.run("check", "both", "--max-wait", "1000", "--max-blocked", "0")
+    assert "queue" not in done.stdout
+    assert done.stdout.count("its loop has stood for") == 2
+    pool.do("release 3", "released 3")
+
+
+def test_a_task_that_runs_does_not_wait(stat: Stat, start_pool: StartPool) -> None:
+    pool = start_pool("running", 1)
+    pool.do("block 1", "blocked")
+    until(lambda: stat.read("tasks", "running")[0]["age_ns"] > 0)
+    assert stat.run("check", "running", "--max-wait", "0").returncode == 0
+    # What nobody has collected does not wait for a worker either.
+    pool.do("release 1", "released 1")
+    pool.do("finish 1", "finished 1")
+    assert stat.show("running")["queues"][0]["done"] == 1
+    assert stat.run("check", "running", "--max-wait", "0").returncode == 0
+
+
+def test_check_cannot_tell_of_several_or_of_one_whose_dispatcher_is_gone(
+    stat: Stat, start_pool: StartPool
+) -> None:
+    first, second = start_pool("pair", 1), start_pool("pair", 1)
+    done = stat.run("check", "pair")
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (2, "", 1)
+    assert done.stdout.startswith("aiomq UNKNOWN: ")
+    assert stat.run("check", f"pair@{first.pid}", f"pair@{second.pid}").returncode == 0
+    with memory_of(first.pid):
+        first.end()
+        until(lambda: entry_of(stat.read(), os.getpid())["state"] == "gone")
+        done = stat.run("check", f"pair@{os.getpid()}")
+        assert (done.returncode, done.stderr) == (2, "")
+        assert done.stdout == f"aiomq UNKNOWN: pair@{os.getpid()}: its dispatcher is gone\n"
+
+
 @needs_root
 def test_check_cannot_tell_of_what_it_may_not_open(stat: Stat) -> None:
     with memfd_holder("aiomq:shut", mode=0, nobody=True):
