@@ -477,6 +477,65 @@ def test_check_cannot_tell_of_what_it_may_not_open(stat: Stat) -> None:
         assert stat.run("check", "shut", nobody=True).returncode == 2
 
 
+# ---- hostile memory -----------------------------------------------------------------------------
+
+
+def refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def look_at_all(stat: Stat, pool: int) -> None:
+    """Every verb once: none is ended by a signal, and what says it is JSON is JSON."""
+    for arguments in (
+        ["list"],
+        ["list", "--json"],
+        ["show", str(pool)],
+        ["show", str(pool), "--json"],
+        ["show", str(pool), "--json", "-i", "0.001", "-n", "3"],
+        ["tasks", str(pool)],
+        ["tasks", str(pool), "--json"],
+        ["events", str(pool)],
+        ["events", str(pool), "--json"],
+        ["check", str(pool), "--max-wait", "0", "--max-blocked", "0"],
+    ):
+        done = stat.run(*arguments)
+        said = f"{arguments} ended with {done.returncode}: {done.stderr}"
+        assert done.returncode in (0, 1), said
+        assert not any(is_control(c) for c in done.stdout + done.stderr if c != "\n"), said
+        if arguments[0] == "check":
+            assert (done.stderr, done.stdout.count("\n")) == ("", 1), said
+        elif done.returncode == 1:
+            assert done.stderr.startswith("aiomq-stat: "), said
+        if "--json" in arguments:
+            reports = done.stdout.splitlines() if "-i" in arguments else [done.stdout]
+            assert len(reports) == (3 if "-i" in arguments else 1), said
+            for report in reports:
+                json.loads(report, parse_constant=refuse_constant)
+
+
+SEED = int(os.environ.get("AIOMQ_TEST_SEED", "1"))
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + 4))
+def test_nothing_that_a_worker_writes_harms_the_tool(
+    stat: Stat, start_pool: StartPool, seed: int
+) -> None:
+    print(f"AIOMQ_TEST_SEED={seed}")
+    pool = start_pool("hostile", 3)
+    pool.do("run 20", "ran 20")
+    pool.do("block 2", "blocked")
+    pool.tell(f"scribble {seed}")
+    until(lambda: process_state(pool.pid) == "T")
+    for _ in range(5):
+        look_at_all(stat, pool.pid)
+    os.kill(pool.pid, signal.SIGCONT)
+    pool.expect("scribbling")
+    look_at_all(stat, pool.pid)
+    pool.do("broken", "broken")
+    look_at_all(stat, pool.pid)
+    assert stat.run("check", str(pool.pid)).returncode == 1
+
+
 # ---- repeats -------------------------------------------------------------------------------------
 
 
