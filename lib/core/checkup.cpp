@@ -61,10 +61,11 @@ void Checkup::locked_tell_again() {
     pool_.locked_rehint();
     pool_.locked_wake_everyone();
     pool_.locked_nudge_application();
-    if (oldest_word_.phase() == Phase::kReady && oldest_word_.keyed())
-        pool_.locked_hint_keyed(oldest_word_.worker());
-    if (oldest_word_.phase() == Phase::kClaimed)
-        pool_.locked_ask(oldest_word_.worker(), oldest_, oldest_word_.generation());
+    // Not only about the oldest: that one may be sound and run for ever.
+    for (std::uint32_t worker = 0; worker < pool_.worker_count(); ++worker) {
+        pool_.locked_hint_keyed(worker);
+        pool_.locked_ask(worker);
+    }
 }
 
 }  // namespace aiomq

@@ -5,8 +5,9 @@
 // is found by those who follow the hints. So while tasks are in flight the supervisor looks at their
 // words from time to time: one that can't be is damage, and when the oldest task has not moved since the
 // look before, everything that could have been lost is told again: hints, wake-ups, completions; and
-// the claimer is asked whether it knows the task (Notice::kAsk). All of that is harmless when nothing was
-// lost, and is done after 1, 2, 4, … looks, so that a long task costs next to nothing.
+// workers are asked whether they know all that is claimed in their name (Notice::kAsk). All of that is
+// harmless when nothing was lost, and is done after 1, 2, 4, … looks, so that a long task costs next to
+// nothing.
 //
 // Thread safety: the supervisor's thread, under the pool's mutex.
 #pragma once

@@ -440,8 +440,7 @@ enum class Notice : std::uint8_t {
     kCancel = 4,   ///< {generation:32, slot index:20}: stop it
     kHint = 8,     ///< as kCancel: a keyed task for this worker
     kAnswer = 9,   ///< block offset / kBlockAlign in the request arena: a nested task's completion
-    /// {generation:32, slot index:20}: if this worker does not know it, there is damage
-    kAsk = 10,
+    kAsk = 10,  ///< if a slot says that this worker has claimed it and it has not, there is damage
     kRefused = 11,  ///< {errno:8, ticket:48}: a nested task that never became one
 };
 struct Message {

@@ -254,10 +254,12 @@ int Pool::dispatch() {
             flag.store_seq(1);
             locked_flush_inboxes();  // the second look
             flags = locked_flags();
-            if (flags == 0)
+            if (flags == 0) {
                 armed_ = true;
-            else if (flag.exchange_seq(0) == 0)
+                locked_watch_what_is_left();
+            } else if (flag.exchange_seq(0) == 0) {
                 token_due_ = true;
+            }
         }
     }
     run_log();  // without the mutex: it is the application's code
@@ -364,6 +366,7 @@ int Pool::join(std::uint64_t timeout_ns) {
             locked_drain_lanes();  // after the announcement: this is the second look
             locked_drain_releases();
             locked_flush_inboxes();
+            locked_watch_what_is_left();
             const bool finished = locked_finished();
             const bool late =
                 timeout_ns != sys::kForever && sys::monotonic_ns() - start >= timeout_ns;

@@ -284,6 +284,11 @@ class Pool {
     /// Arms watch_fd(), which is readable half of blocked_after_ns later; see LoopWatch.
     void locked_arm_watch();
     void locked_watch_ended() { watch_armed_ = false; }
+    /// The application found nothing. When the last look saw every task done, it is to look again: a
+    /// hint among those that were left may have been lost.
+    void locked_watch_what_is_left() {
+        if (in_use_ > 0 && !watch_armed_) locked_arm_watch();
+    }
     /// No hint tells of what worker has completed; or it is about to put one.
     bool locked_completion_is_lost(std::uint32_t worker) const {
         return seats_[worker].outbox.empty() && segment_->area(worker).rescan.load_seq() == 0;
@@ -291,8 +296,8 @@ class Pool {
     /// Makes the fd readable if there is something to collect or the pool is over, whatever the
     /// application announced: that word can be scribbled on.
     void locked_nudge_application();
-    /// Asks the worker whether it knows of a slot that says it is claimed by it.
-    void locked_ask(std::uint32_t worker, std::uint32_t slot, std::uint32_t generation);
+    /// Asks the worker whether it knows of every slot that says it is claimed by it.
+    void locked_ask(std::uint32_t worker) { locked_post(worker, {Notice::kAsk, 0}); }
     void locked_event(EventKind kind, std::uint32_t worker, std::int32_t pid, std::int32_t status,
                       std::string text);
     void locked_corrupt(const std::string &what);

@@ -93,6 +93,7 @@ std::int64_t Pool::collect(aiomq_completion *completions, std::size_t count) {
         if (completion.loan == 0 && is_data(completion.item.kind))
             completion.item.value.data = completion.bytes;
     }
+    if (taken == 0) locked_watch_what_is_left();
     const bool moved = locked_end_nested();
     if (freed_ || moved || taken > 0) {  // a task may end without an outcome
         locked_room();

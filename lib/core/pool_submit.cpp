@@ -350,10 +350,6 @@ void Pool::locked_post(std::uint32_t worker, Message message) {
     }
 }
 
-void Pool::locked_ask(std::uint32_t worker, std::uint32_t slot, std::uint32_t generation) {
-    locked_post(worker, {Notice::kAsk, std::uint64_t{generation} << kTaskSlotBits | slot});
-}
-
 /// Moves what waits for a worker's inbox into it, as far as there is room. When something is left, the
 /// worker's next look at its inbox wakes the supervisor. Both announce first and look again after:
 /// here `inbox_waiting`, then the lane; there the lane's head, then `inbox_waiting`.

@@ -688,7 +688,7 @@ void Worker::take_inbox() {
         if (message.notice == Notice::kRelease) {
             arena_.release(message.value * kBlockAlign);
         } else if (message.notice == Notice::kAsk) {
-            check_claim(message.value);
+            check_claims();
         } else if (message.notice == Notice::kCancel) {
             const auto slot = static_cast<std::uint32_t>(message.value & kSlotMask);
             const auto generation = static_cast<std::uint32_t>(message.value >> kSlotBits);
@@ -712,17 +712,18 @@ void Worker::take_inbox() {
         sys::event_signal(supervisor_fd_.get());
 }
 
-/// A slot that says it is claimed by us is one of our jobs.
-void Worker::check_claim(std::uint64_t question) {
-    const auto slot = static_cast<std::uint32_t>(question & ((1U << 20) - 1));
-    if (slot >= segment_->layout().slots) return;
-    const SlotWord word(segment_->slot(slot).word.load_acquire());
-    if (word.phase() != Phase::kClaimed || !word.held_by(index_, incarnation_) ||
-        word.generation() != static_cast<std::uint32_t>(question >> 20))
-        return;
+/// Every slot that says it is claimed by us is one of our jobs.
+void Worker::check_claims() {
+    std::vector<bool> ours(segment_->layout().slots);
     for (const auto &job : jobs_)
-        if (job->in_use && job->slot == slot) return;
-    damaged();
+        if (job->in_use) ours[job->slot] = true;
+    for (std::uint32_t slot = 0; slot < ours.size(); ++slot) {
+        const SlotWord word(segment_->slot(slot).word.load_acquire());
+        if (ours[slot] || word.phase() != Phase::kClaimed || !word.held_by(index_, incarnation_))
+            continue;
+        damaged();
+        return;
+    }
 }
 
 int Worker::cancelled(std::uint32_t &ret_job) {

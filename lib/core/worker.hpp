@@ -181,7 +181,7 @@ class Worker {
     void settle();
     void wake_application();
     void take_inbox();
-    void check_claim(std::uint64_t question);
+    void check_claims();
     void take_hint(std::uint64_t hint);
     bool claim_keyed(Served &served, const aiomq_job *&ret_job);
     void count_memory();

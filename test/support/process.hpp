@@ -1,0 +1,30 @@
+// What the kernel says of a process.
+#pragma once
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/types.h>
+
+#include <cstdio>
+#include <string>
+
+namespace aiomq_test {
+
+/// As in proc(5): 'S' it sleeps, 'T' it is stopped, 'Z' it is a zombie; 'X' when there is none.
+inline char state_of(pid_t pid) {
+    FILE *file = fopen(("/proc/" + std::to_string(pid) + "/stat").c_str(), "re");
+    char state = 'X';
+    if (file == nullptr) return state;
+    if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1) state = 'X';
+    fclose(file);
+    return state;
+}
+
+/// Returns when it has stopped, or is gone.
+inline void stop(pid_t pid) {
+    kill(pid, SIGSTOP);
+    for (char state = 0; state != 'T' && state != 'Z' && state != 'X'; state = state_of(pid))
+        sched_yield();
+}
+
+}  // namespace aiomq_test
