@@ -15,7 +15,7 @@ import limited
 import pytest
 
 import aiomq
-from aiomq import Pool, StartExpired, TaskTimeout, WorkerDied
+from aiomq import Pool, PoolResult, StartExpired, TaskTimeout, WorkerDied
 
 
 @pytest.mark.versions
@@ -145,16 +145,31 @@ async def test_poison_is_not_retried_for_ever(tmp_path: Path) -> None:
         assert await pool.apply(calls.add, (1, 2)) == 3
 
 
-async def test_cancelling_reaches_the_coroutine_past_a_long_queue() -> None:
+def _call(pool: Pool, way: str, path: str, name: str) -> asyncio.Future[Any] | PoolResult[str]:
+    """gate.through(path, name), as something that can be cancelled."""
+    if way == "apply":
+        return asyncio.ensure_future(pool.apply(gate.through, (path, name)))
+    if way == "map":
+        return pool.starmap(gate.through, [(path, name)])
+    return pool.submit(gate.through, path, name)
+
+
+@pytest.mark.parametrize("way", ["submit", "apply", "map"])
+async def test_cancelling_reaches_the_coroutine_past_a_long_queue(way: str) -> None:
+    tries = 5
+    times = []
     async with gate.Gate() as door, Pool(1, childconcurrency=1, capacity=16384) as pool:
-        first = pool.submit(gate.through, door.path, "a")
-        await door.arrived("a")
-        queued = [pool.submit(calls.add, number) for number in range(10_000)]
-        begin = time.monotonic()
-        first.cancel()
-        await door.arrived("a-cancelled")
-        assert time.monotonic() - begin < 2
-        assert await asyncio.gather(*queued) == list(range(10_000))
+        for name in map(str, range(tries)):
+            running = _call(pool, way, door.path, name)
+            await door.arrived(name)
+            queued = [pool.submit(calls.add, number) for number in range(10_000)]
+            begin = time.monotonic()
+            running.cancel()
+            await door.arrived(f"{name}-cancelled")
+            times.append(time.monotonic() - begin)
+            assert await asyncio.gather(*queued) == list(range(10_000))
+    # The shortest: what it takes when the machine does not do something else just then.
+    assert min(times) < 0.05, times
 
 
 async def test_what_is_cancelled_before_it_starts_never_runs() -> None:
