@@ -14,6 +14,8 @@
 //   collect N   collects so many                               → "collected N"
 //   die N       N tasks, one after the other, kill their worker; answered when a new one is ready
 //               → "died N"
+//   nest        the pool is full of tasks that wait at the gate; the one that runs submits another and
+//               all but that one end and are collected → "nested" when that one runs, at the gate
 //   break       a worker dies, and no worker can start any more → "broken" when the pool is
 //   scribble N  a worker stops this process, so that it does not see it, and writes numbers that follow
 //               from N over all that it may write, for ever → when continued "scribbling"
@@ -34,7 +36,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { kMaxPools = 4, kBatch = 64, kGateFd = AIOMQ_EXTRA_FD_BASE, kBegunFd, kRefuseFd };
+enum {
+    kMaxPools = 4,
+    kBatch = 64,
+    kCapacity = 256,
+    kGateFd = AIOMQ_EXTRA_FD_BASE,
+    kBegunFd,
+    kRefuseFd
+};
 
 static const uint64_t kPatienceNs = 30000000000U;
 
@@ -85,6 +94,17 @@ static int block(const aiomq_call *call, aiomq_item *ret_item) {
     while (read(kGateFd, &byte, 1) != 1)
         if (errno != EINTR) return -errno;
     return 0;
+}
+
+// Once it is let through, submits a task of its own and leaves it to itself.
+static int nest(const aiomq_call *call, aiomq_item *ret_item) {
+    aiomq_task task;
+    const int result = block(call, ret_item);
+    if (result < 0) return result;
+    memset(&task, 0, sizeof task);
+    task.struct_bytes = sizeof task;
+    task.items = 1;
+    return aiomq_worker_submit(call->worker, call->job->job, call->item, &task, "block");
 }
 
 // splitmix64
@@ -149,11 +169,9 @@ static int scribble(const aiomq_call *call, aiomq_item *ret_item) {
 }
 
 static int work(void) {
-    static const aiomq_handler kHandlers[] = {{"succeed", succeed, NULL},
-                                              {"fail", fail, NULL},
-                                              {"die", die, NULL},
-                                              {"block", block, NULL},
-                                              {"scribble", scribble, NULL}};
+    static const aiomq_handler kHandlers[] = {
+        {"succeed", succeed, NULL}, {"fail", fail, NULL}, {"die", die, NULL},
+        {"block", block, NULL},     {"nest", nest, NULL}, {"scribble", scribble, NULL}};
     struct pollfd refused = {kRefuseFd, POLLIN, 0};
     if (poll(&refused, 1, 0) == 1) give_up("worker: no more of us");
     aiomq_run_options options;
@@ -285,6 +303,15 @@ static int is_broken(struct fixture *fixture, uint64_t argument) {
     return aiomq_pool_state(fixture->pool, NULL, 0) == AIOMQ_POOL_BROKEN;
 }
 
+static void nest_beyond(struct fixture *fixture) {
+    submit(fixture, "nest", 1, 1);
+    pass_bytes(fixture->begun, 1, 0);
+    submit(fixture, "block", 1, kCapacity - 1);
+    pass_bytes(fixture->gate, kCapacity, 1);
+    pass_bytes(fixture->begun, kCapacity, 0);
+    collect(fixture, kCapacity, AIOMQ_OK);
+}
+
 static void break_pool(struct fixture *fixture) {
     pass_bytes(fixture->refuse, 1, 1);
     submit(fixture, "die", 1, 1);
@@ -337,6 +364,9 @@ static int obey(struct fixture *fixture, const char *verb, unsigned count) {
     } else if (strcmp(verb, "die") == 0) {
         kill_workers(fixture, count);
         answer_count("died", count);
+    } else if (strcmp(verb, "nest") == 0) {
+        nest_beyond(fixture);
+        answer("nested");
     } else if (strcmp(verb, "break") == 0) {
         break_pool(fixture);
         answer("broken");
@@ -376,7 +406,7 @@ static void create(struct fixture *fixture, const char *label, const char *worke
     aiomq_pool_options_init(&options, sizeof options);
     options.label = label;
     options.workers = fixture->workers = number(workers);
-    options.capacity = 256;
+    options.capacity = kCapacity;
     options.argv = argv;
     options.extra_fds = extra_fds;
     options.extra_fd_count = 3;

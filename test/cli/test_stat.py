@@ -247,6 +247,18 @@ def test_the_oldest_task_comes_first(stat: Stat, start_pool: StartPool) -> None:
     pool.do("release 2", "released 2")
 
 
+def test_nested_tasks_are_shown_where_the_application_has_no_slots(
+    stat: Stat, start_pool: StartPool
+) -> None:
+    pool = start_pool("nesting", 1)
+    pool.do("nest", "nested")
+    shown = stat.show(pool.pid)
+    assert (shown["items"]["nested"], shown["queues"][0]["claimed"]) == (1, 1)
+    (task,) = stat.read("tasks", str(pool.pid))
+    assert (task["function"], task["worker"]) == ("block", 0)
+    assert shown["workers"][0]["current"] == {"task_id": task["id"], "item": 0}
+
+
 # ---- events -------------------------------------------------------------------------------------
 
 

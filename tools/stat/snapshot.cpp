@@ -56,10 +56,12 @@ void read_workers(aiomq_view *view, Snapshot &snapshot) {
 }
 
 void read_tasks(aiomq_view *view, Snapshot &snapshot) {
-    for (std::uint32_t slot = 0; slot < snapshot.pool.capacity; ++slot) {
+    // More than the capacity, which leaves out what is kept for nested tasks.
+    for (std::uint32_t slot = 0;; ++slot) {
         aiomq_task_stats task{};
         task.struct_bytes = sizeof task;
         const int error = aiomq_view_task(view, slot, &task);
+        if (error == -ENOENT) break;
         if (error == -ENODATA) continue;
         if (error < 0) {
             note_problem(snapshot, "slot " + std::to_string(slot), error);
