@@ -239,7 +239,8 @@ def test_the_oldest_task_comes_first(stat: Stat, start_pool: StartPool) -> None:
     pool = start_pool("ages", 2)
     pool.do("block 1", "blocked")
     (first,) = stat.read("tasks", str(pool.pid))
-    time.sleep(0.02)  # the clock of ages is coarse
+    coarse_ns = 20_000_000  # the clock of ages is
+    until(lambda: stat.read("tasks", str(pool.pid))[0]["age_ns"] > coarse_ns)
     pool.do("block 1", "blocked")
     older, younger = stat.read("tasks", str(pool.pid))
     assert older["id"] == first["id"]

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "../support/pool_fixture.hpp"
+#include "../support/process.hpp"
 
 using aiomq_test::TestPool;
 
@@ -184,7 +185,7 @@ TEST(BlockedLoop, OfAStoppedWorkerIsReportedAndForgottenWithTheWorker) {
     Gate gate;
     pool.submit("wait_for_file", gate.path());
     until([&] { return seen.worker(0).running == 1; });
-    kill(seen.worker(0).pid, SIGSTOP);
+    aiomq_test::stop(seen.worker(0).pid);
     until([&] { return seen.worker(0).blocked_ns > 0; });
     kill(seen.worker(0).pid, SIGKILL);
     pool.collect_all();

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "../support/pool_fixture.hpp"
+#include "../support/process.hpp"
 
 using aiomq_test::Outcome;
 using aiomq_test::PoolOptions;
@@ -233,7 +234,7 @@ TEST(Deaths, AfterManyTheDispatcherHoldsWhatItHeldBefore) {
     }
     EXPECT_EQ(children, 2);
     // No slot is lost: so many tasks can be under way, and no more.
-    for (std::uint32_t w = 0; w < 2; ++w) pool.signal_worker(w, SIGSTOP);
+    for (std::uint32_t w = 0; w < 2; ++w) aiomq_test::stop(pool.worker_stats(w).pid);
     aiomq_task task{};
     task.struct_bytes = sizeof task;
     task.items = 1;
@@ -258,7 +259,7 @@ TEST(Deaths, ADispatcherThatIsKilledTakesItsWorkersWithIt) {
         // A process of its own: the pool is made after the fork.
         TestPool pool({.workers = 2});
         pid_t pids[2] = {pool.worker_stats(0).pid, pool.worker_stats(1).pid};
-        kill(pids[1], SIGSTOP);  // a stopped process runs no watchdog
+        aiomq_test::stop(pids[1]);  // a stopped process runs no watchdog
         if (write(ends[1], pids, sizeof pids) != sizeof pids) _exit(1);
         pause();
         _exit(0);

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "../support/pool_fixture.hpp"
+#include "../support/process.hpp"
 
 using aiomq_test::TestPool;
 
@@ -60,7 +61,7 @@ void be_a_dispatcher(int out) {
             if (pool.worker_stats(i).running == 0) idle.push_back(i);
         return idle.size() == 2;
     });
-    kill(pids.workers[idle[0]], SIGSTOP);
+    aiomq_test::stop(pids.workers[idle[0]]);
     if (write(out, &pids, sizeof pids) != sizeof pids) _exit(1);
 }
 

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "../support/pool_fixture.hpp"
+#include "../support/process.hpp"
 
 using aiomq_test::in_child;
 using aiomq_test::return_integer;
@@ -63,7 +64,7 @@ TEST(Stopping, AndContinuingWorkersLosesNothing) {
             engine() % 2 == 0 ? pool.submit("later") : pool.submit("item_number", "", 5);
         if (stopped != 0) kill(stopped, SIGCONT);
         stopped = pool.worker_stats(static_cast<std::uint32_t>(engine() % 3)).pid;
-        kill(stopped, SIGSTOP);
+        aiomq_test::stop(stopped);
     }
     kill(stopped, SIGCONT);
     pool.collect_all();
@@ -78,7 +79,7 @@ TEST(Stopping, TheOnlyWorkerOnlyDelays) {
     TestPool pool;
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     const auto pid = pool.worker_stats(0).pid;
-    kill(pid, SIGSTOP);
+    aiomq_test::stop(pid);
     const auto id = pool.submit("pid");
     for (int look = 0; look < 5; ++look) pool.collect_some(10'000'000);
     EXPECT_TRUE(pool.outcomes().empty());
@@ -93,8 +94,8 @@ TEST(Stopping, AndContinuingTheDispatcherLosesNothing) {
         const pid_t stopper = fork();
         if (stopper == 0) {
             for (int i = 0; i < 20; ++i) {
-                kill(self, SIGSTOP);
-                usleep(5000);
+                aiomq_test::stop(self);
+                usleep(5000);  // so long it lasts
                 kill(self, SIGCONT);
                 usleep(1000);
             }

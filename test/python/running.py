@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
+
+
+def stop(pid: int) -> None:
+    """Stop a process; returns when it has stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    end = time.monotonic() + 20
+    while Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"T":
+        assert time.monotonic() < end, f"{pid} does not stop"
+        time.sleep(0.001)
 
 
 def run_python(*arguments: str, folder: Path = HERE) -> subprocess.CompletedProcess[str]:

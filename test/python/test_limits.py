@@ -33,10 +33,12 @@ async def test_what_has_not_started_in_time_never_runs() -> None:
 
 
 async def test_what_starts_in_time_may_take_its_time() -> None:
-    async with gate.Gate() as door, Pool(1) as pool:
-        task = pool.options(start_within=0.5).submit(gate.through, door.path, "a")
+    async with gate.Gate() as door, Pool(1, childconcurrency=1) as pool:
+        view = pool.options(start_within=0.5)
+        task = view.submit(gate.through, door.path, "a")
         await door.arrived("a")
-        await asyncio.sleep(0.6)
+        with pytest.raises(StartExpired):
+            await view.submit(gate.through, door.path, "late")
         door.open("a")
         assert await task == "a"
 
@@ -196,10 +198,11 @@ async def test_results_that_nobody_waits_for_are_released() -> None:
 
 
 async def test_a_timeout_and_a_death_at_once() -> None:
-    async with Pool(1, grace=60) as pool:
+    async with Pool(1, grace=60) as pool, Pool(1) as clock:
         task = pool.options(timeout=0.05).submit(limited.spin)
         worker = pool.submit(calls.pid)
-        await asyncio.sleep(0.3)
+        with pytest.raises(TaskTimeout):  # it starts later: the one that spins is over time then
+            await clock.options(timeout=0.3).submit(calls.nap, 60)
         os.kill(_worker_of(pool), signal.SIGKILL)
         with pytest.raises((WorkerDied, TaskTimeout)):
             await task

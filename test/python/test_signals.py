@@ -12,7 +12,7 @@ from pathlib import Path
 import calls
 import gate
 import pytest
-from running import HERE
+from running import HERE, stop
 
 from aiomq import Pool
 
@@ -82,7 +82,7 @@ async def test_stopping_and_continuing_a_worker_loses_nothing() -> None:
     async with gate.Gate() as door, Pool(1) as pool:
         running = pool.submit(gate.through, door.path, "a")
         await door.arrived("a")
-        os.kill(door.pids["a"], signal.SIGSTOP)
+        stop(door.pids["a"])
         waiting = [pool.submit(calls.add, number) for number in range(100)]
         door.open("a")
         os.kill(door.pids["a"], signal.SIGCONT)
@@ -92,7 +92,7 @@ async def test_stopping_and_continuing_a_worker_loses_nothing() -> None:
 
 def test_stopping_and_continuing_the_dispatcher_loses_nothing() -> None:
     program, workers = start("calls.nap, 1")
-    os.kill(program.pid, signal.SIGSTOP)
+    stop(program.pid)
     os.kill(program.pid, signal.SIGCONT)
     _, err = program.communicate(timeout=20)
     assert program.returncode == 0 and err == ""
