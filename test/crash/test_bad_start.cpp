@@ -2,8 +2,10 @@
 #include <fcntl.h>
 #include <sys/wait.h>
 
+#include "../support/go_signal.hpp"
 #include "../support/pool_fixture.hpp"
 
+using aiomq_test::GoSignal;
 using aiomq_test::PoolOptions;
 using aiomq_test::TestPool;
 
@@ -184,20 +186,17 @@ TEST(BadStart, APoolThatDoesNotWaitBreaksLaterWithTheSameWords) {
 }
 
 TEST(BadStart, SuccessorsThatCanNotStartBreakAPoolThatHasWorked) {
-    char refuse[] = "/tmp/aiomq-test-XXXXXX";
-    close(mkstemp(refuse));
-    unlink(refuse);
+    GoSignal refuse;
     const StartCounter starts;
     PoolOptions options;
-    options.environment = {std::string("AIOMQ_TEST_REFUSE=") + refuse};
+    options.environment = {std::string("AIOMQ_TEST_REFUSE=") + refuse.path()};
     TestPool pool(starts.with(options));
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     EXPECT_EQ(starts.take(), 1);
-    close(open(refuse, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    refuse.give();
     const auto victim = pool.submit("die_at", "0");
     const auto behind = pool.submit("nothing");
     pool.collect_all();
-    unlink(refuse);
     EXPECT_EQ(pool.outcome(victim).status, AIOMQ_WORKER_DIED);
     EXPECT_EQ(pool.outcome(behind).status, AIOMQ_POOL_CLOSED);
     char text[4096] = "";
@@ -207,17 +206,15 @@ TEST(BadStart, SuccessorsThatCanNotStartBreakAPoolThatHasWorked) {
 }
 
 TEST(BadStart, APlaceThatStaysEmptyDoesNotBreakAPoolThatWorks) {
-    char refuse[] = "/tmp/aiomq-test-XXXXXX";
-    close(mkstemp(refuse));
-    unlink(refuse);
+    GoSignal refuse;
     const StartCounter starts;
     PoolOptions options;
     options.workers = 2;
-    options.environment = {std::string("AIOMQ_TEST_REFUSE=") + refuse};
+    options.environment = {std::string("AIOMQ_TEST_REFUSE=") + refuse.path()};
     TestPool pool(starts.with(options));
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     starts.take();
-    close(open(refuse, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    refuse.give();
     pool.signal_worker(1, SIGKILL);
     int failed = 0;  // more than the start limit
     pool.wait_until([&] { return (failed += starts.take()) >= 5; });
@@ -225,6 +222,6 @@ TEST(BadStart, APlaceThatStaysEmptyDoesNotBreakAPoolThatWorks) {
     pool.collect_all();
     EXPECT_EQ(pool.outcome(id).bytes, "by the other");
     EXPECT_EQ(aiomq_pool_state(pool.get(), nullptr, 0), AIOMQ_POOL_RUNNING);
-    unlink(refuse);
+    refuse.take();
     pool.wait_until([&] { return pool.worker_stats(1).state == AIOMQ_WORKER_RUNNING; });
 }

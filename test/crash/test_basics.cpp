@@ -1,8 +1,10 @@
 // What a pool does when all goes well, through the public C ABI and with real processes.
 #include <fcntl.h>
 
+#include "../support/go_signal.hpp"
 #include "../support/pool_fixture.hpp"
 
+using aiomq_test::GoSignal;
 using aiomq_test::PoolOptions;
 using aiomq_test::TestPool;
 
@@ -102,13 +104,10 @@ TEST(Pool, ClosesDrainsAndEnds) {
 }
 
 TEST(Pool, WithdrawsATaskThatHasNotStarted) {
-    char path[] = "/tmp/aiomq-test-XXXXXX";
-    const int fd = mkstemp(path);
-    close(fd);
-    unlink(path);
+    GoSignal go;
     TestPool pool;
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
-    const auto running = pool.submit("wait_for_file", path);
+    const auto running = pool.submit("wait_for_file", go.path());
     pool.wait_until([&] { return pool.worker_stats(0).running == 1; });
     const auto waiting = pool.submit("item_number");
     const auto chunk = pool.submit("item_number", "", 10);
@@ -117,9 +116,8 @@ TEST(Pool, WithdrawsATaskThatHasNotStarted) {
     EXPECT_EQ(aiomq_pool_cancel(pool.get(), 12345 << 20), -ENOENT);
     ASSERT_TRUE(pool.collect_some());
     EXPECT_EQ(pool.outcome(waiting).status, AIOMQ_CANCELLED);
-    close(open(path, O_CREAT | O_WRONLY, 0600));
+    go.give();
     pool.collect_all();
-    unlink(path);
     EXPECT_EQ(pool.outcome(running).status, AIOMQ_OK);
     for (std::uint32_t i = 0; i < 10; ++i)
         EXPECT_EQ(pool.outcome(chunk, i).status, AIOMQ_CANCELLED);

@@ -4,39 +4,22 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include <fstream>
 #include <sstream>
 
+#include "../support/clock.hpp"
+#include "../support/go_signal.hpp"
 #include "../support/pool_fixture.hpp"
 #include "../support/process.hpp"
 
+using aiomq_test::GoSignal;
+using aiomq_test::now_ns;
 using aiomq_test::TestPool;
 
 namespace {
 
 constexpr std::uint64_t kAfter = 40'000'000;
-
-std::uint64_t now_ns() {
-    timespec now{};
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1000000000 +
-           static_cast<std::uint64_t>(now.tv_nsec);
-}
-
-/// A file that bodies called "wait_for_file" wait for; it appears when the test says so.
-class Gate {
-  public:
-    Gate()
-        : path_("/tmp/aiomq_gate." + std::to_string(getpid()) + "." + std::to_string(now_ns())) {}
-    ~Gate() { unlink(path_.c_str()); }
-    const std::string &path() const { return path_; }
-    void open() { close(::open(path_.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600)); }
-
-  private:
-    std::string path_;
-};
 
 /// What aiomq_view_*() say of a pool.
 class Seen {
@@ -144,7 +127,7 @@ TEST(BlockedLoop, IsReportedOnceWithFunctionItemAndTime) {
     TestPool pool({.workers = 1, .blocked_after_ns = kAfter});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     Seen seen(pool);
-    Gate gate;
+    GoSignal gate;
     const auto id = pool.submit("mod:f\xc3\xbcr", gate.path(), 4);
     // The application does nothing meanwhile: it neither dispatches nor collects.
     until([&] { return !seen.blocked().empty(); });
@@ -166,15 +149,15 @@ TEST(BlockedLoop, IsReportedOnceWithFunctionItemAndTime) {
     const std::uint64_t before = seen.worker(0).blocked_ns;
     until([&] { return seen.worker(0).blocked_ns >= before + 3 * kAfter; });
     EXPECT_EQ(seen.blocked().size(), 1U);
-    gate.open();
+    gate.give();
     pool.collect_all();
     until([&] { return seen.worker(0).blocked_ns == 0; });
     EXPECT_EQ(seen.worker(0).current_id, 0U);
     // Another one is.
-    Gate second;
+    GoSignal second;
     pool.submit("stuck_at_two", second.path(), 4);
     until([&] { return seen.blocked().size() == 2; });
-    second.open();
+    second.give();
     pool.collect_all();
 }
 
@@ -182,7 +165,7 @@ TEST(BlockedLoop, OfAStoppedWorkerIsReportedAndForgottenWithTheWorker) {
     TestPool pool({.workers = 1, .blocked_after_ns = kAfter});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     Seen seen(pool);
-    Gate gate;
+    GoSignal gate;
     pool.submit("wait_for_file", gate.path());
     until([&] { return seen.worker(0).running == 1; });
     aiomq_test::stop(seen.worker(0).pid);
@@ -220,11 +203,11 @@ TEST(BlockedLoop, IsNotLookedForWithoutWork) {
     TestPool pool({.workers = 2, .blocked_after_ns = kAfter});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     Seen seen(pool);
-    Gate gate;
+    GoSignal gate;
     // A task that is not collected, and nothing else: nobody has to look after it.
     pool.submit("wait_for_file", gate.path());
     until([&] { return !seen.blocked().empty(); });
-    gate.open();
+    gate.give();
     until([&] { return seen.worker(0).sleeping != 0 && seen.worker(1).sleeping != 0; });
     until([&] { return seen.worker(0).blocked_ns + seen.worker(1).blocked_ns == 0; });
     poll(nullptr, 0, static_cast<int>(2 * kAfter / 1'000'000));  // the last look, and the audit
@@ -240,7 +223,7 @@ TEST(BlockedLoop, IsNeverReportedWhenNobodyAsks) {
     TestPool pool({.workers = 1, .blocked_after_ns = UINT64_MAX});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     Seen seen(pool);
-    Gate gate;
+    GoSignal gate;
     pool.submit("wait_for_file", gate.path());
     until([&] { return seen.worker(0).running == 1; });
     poll(nullptr, 0, 20);  // the wake audit
@@ -248,7 +231,7 @@ TEST(BlockedLoop, IsNeverReportedWhenNobodyAsks) {
     poll(nullptr, 0, static_cast<int>(5 * kAfter / 1'000'000));
     EXPECT_EQ(supervisor_wakeups(), before);
     EXPECT_TRUE(seen.blocked().empty());
-    gate.open();
+    gate.give();
     pool.collect_all();
 }
 
@@ -256,7 +239,7 @@ TEST(ClaimedTask, ShowsWhatItIsAndHowFarItGot) {
     TestPool pool({.workers = 2, .blocked_after_ns = UINT64_MAX});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     Seen seen(pool);
-    Gate gate;
+    GoSignal gate;
     const auto id = pool.submit("stuck_at_two", gate.path(), 5);
     until([&] { return seen.worker(0).running + seen.worker(1).running == 1; });
     until([&] { return seen.worker(0).current_item + seen.worker(1).current_item == 2; });
@@ -282,7 +265,7 @@ TEST(ClaimedTask, ShowsWhatItIsAndHowFarItGot) {
     EXPECT_EQ(aiomq_view_task(seen.get(), 0, &task), -EINVAL) << "no struct_bytes";
     task.struct_bytes = sizeof task;
     EXPECT_EQ(aiomq_view_task(seen.get(), 1 << 20, &task), -ENOENT);
-    gate.open();
+    gate.give();
     pool.collect_all();
 }
 
@@ -290,7 +273,7 @@ TEST(ClaimedTask, HasTheStartOfALongName) {
     TestPool pool({.workers = 1});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     Seen seen(pool);
-    Gate gate;
+    GoSignal gate;
     pool.submit(kLongName, gate.path(), 3);
     until([&] { return seen.worker(0).current_item == 2; });
     int found = 0;
@@ -302,6 +285,6 @@ TEST(ClaimedTask, HasTheStartOfALongName) {
         EXPECT_EQ(std::string(task.function), kLongName.substr(0, 126)) << "no half character";
     }
     EXPECT_EQ(found, 1);
-    gate.open();
+    gate.give();
     pool.collect_all();
 }

@@ -7,43 +7,16 @@
 #include <fstream>
 #include <random>
 
+#include "../support/go_signal.hpp"
 #include "../support/pool_fixture.hpp"
 #include "../support/process.hpp"
+#include "../unit/seeded.hpp"
 
+using aiomq_test::GoSignal;
 using aiomq_test::Outcome;
 using aiomq_test::PoolOptions;
+using aiomq_test::seed;
 using aiomq_test::TestPool;
-
-namespace {
-
-/// A name in /tmp that does not exist yet; removed at the end.
-class Signal {
-  public:
-    Signal() {
-        const int fd = mkstemp(path_);
-        close(fd);
-        unlink(path_);
-    }
-    ~Signal() { unlink(path_); }
-    void give() { close(open(path_, O_CREAT | O_WRONLY, 0600)); }
-    const char *path() const { return path_; }
-
-  private:
-    char path_[32] = "/tmp/aiomq-test-XXXXXX";
-};
-
-unsigned seed() {
-    static const unsigned value = [] {
-        const char *given = getenv("AIOMQ_SEED");
-        const unsigned chosen =
-            given != nullptr ? static_cast<unsigned>(atoi(given)) : std::random_device{}();
-        printf("AIOMQ_SEED=%u\n", chosen);
-        return chosen;
-    }();
-    return value;
-}
-
-}  // namespace
 
 TEST(Deaths, AStartedTaskGetsWorkerDiedWithTheSignal) {
     TestPool pool;
@@ -87,7 +60,7 @@ TEST(Deaths, OneItemOfAChunkCostsOnlyItself) {
 TEST(Deaths, WhatWasQueuedBehindTheDeadRunsInOrder) {
     TestPool pool;
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
-    Signal go;
+    GoSignal go;
     pool.submit("wait_for_file", go.path());
     pool.wait_until([&] { return pool.worker_stats(0).running == 1; });
     for (int i = 0; i < 30; ++i) pool.submit("echo", std::to_string(i));
@@ -273,14 +246,7 @@ TEST(Deaths, ADispatcherThatIsKilledTakesItsWorkersWithIt) {
         bool gone = false;
         for (int tries = 0; tries < 1000 && !gone; ++tries) {
             // A zombie of a reaped-by-init parent counts as gone.
-            char path[64];
-            snprintf(path, sizeof path, "/proc/%d/stat", pid);
-            FILE *file = fopen(path, "r");
-            char state = 'X';
-            if (file != nullptr) {
-                if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1) state = 'X';
-                fclose(file);
-            }
+            const char state = aiomq_test::state_of(pid);
             gone = state == 'X' || state == 'Z';
             if (!gone) usleep(1000);
         }

@@ -11,20 +11,16 @@
 #include <thread>
 
 #include "../../lib/core/format.hpp"
+#include "../support/clock.hpp"
 #include "../support/pool_fixture.hpp"
+
+using aiomq_test::now_ns;
 
 namespace {
 
 constexpr std::uint32_t kWorkers = 3;
 constexpr std::uint32_t kCapacity = 64;
 constexpr int kMemory = 3;  // of a worker
-
-std::uint64_t now_ns() {
-    timespec now{};
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1000000000 +
-           static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 /// splitmix64
 class Random {

@@ -4,6 +4,7 @@
 
 #include "../support/go_signal.hpp"
 #include "../support/pool_fixture.hpp"
+#include "../unit/seeded.hpp"
 
 using aiomq_test::GoSignal;
 using aiomq_test::Outcome;
@@ -242,15 +243,11 @@ TEST(Key, AndRandomKillsLoseNothing) {
                    .start_limit = 1000,
                    .environment = {"AIOMQ_TEST_CONCURRENCY=4"}});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
-    const char *given = getenv("AIOMQ_SEED");
-    const unsigned seed =
-        given != nullptr ? static_cast<unsigned>(atoi(given)) : std::random_device{}();
-    printf("AIOMQ_SEED=%u\n", seed);
-    std::mt19937 engine(seed);
+    std::mt19937 engine(aiomq_test::seed());
     const auto random = [&] { return static_cast<std::uint32_t>(engine()); };
-    const int rounds = getenv("AIOMQ_STRESS") != nullptr ? 3000 : 200;
+    const std::uint64_t rounds = aiomq_test::rounds(200, 3000);
     std::vector<std::uint64_t> cancelled;
-    for (int round = 0; round < rounds; ++round) {
+    for (std::uint64_t round = 0; round < rounds; ++round) {
         for (int i = 0; i < 20; ++i) {
             switch (random() % 4) {
                 case 0:

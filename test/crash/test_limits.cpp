@@ -6,8 +6,10 @@
 
 #include <thread>
 
+#include "../support/go_signal.hpp"
 #include "../support/pool_fixture.hpp"
 
+using aiomq_test::GoSignal;
 using aiomq_test::in_child;
 using aiomq_test::PoolOptions;
 using aiomq_test::TestPool;
@@ -43,23 +45,6 @@ int print(const aiomq_call *call, aiomq_item *ret) {
 }
 
 const aiomq_test::MoreBodies kMore{{"inode", inode, nullptr}, {"print", print, nullptr}};
-
-/// A name in /tmp that tasks wait for.
-class Gate {
-  public:
-    Gate() {
-        close(mkstemp(path_));
-        unlink(path_);
-    }
-    ~Gate() { unlink(path_); }
-    Gate(const Gate &) = delete;
-    Gate &operator=(const Gate &) = delete;
-    void open() { close(::open(path_, O_CREAT | O_WRONLY | O_CLOEXEC, 0600)); }
-    const char *path() const { return path_; }
-
-  private:
-    char path_[32] = "/tmp/aiomq-test-XXXXXX";
-};
 
 bool readable(aiomq_pool *pool, int timeout_ms) {
     pollfd entry{aiomq_pool_fd(pool), POLLIN, 0};
@@ -116,7 +101,7 @@ aiomq_queue_stats queue_stats(TestPool &pool) {
 }  // namespace
 
 TEST(Slots, WhenAllAreInUseASubmitSaysSoAndTheFdTellsOfRoom) {
-    Gate gate;
+    GoSignal gate;
     TestPool pool({.capacity = 2});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     pool.submit("wait_for_file", gate.path());
@@ -128,14 +113,14 @@ TEST(Slots, WhenAllAreInUseASubmitSaysSoAndTheFdTellsOfRoom) {
     EXPECT_EQ(id, 77U);
     while (aiomq_pool_dispatch(pool.get()) != 0) pool.collect_some(0);
     EXPECT_FALSE(readable(pool.get(), 0)) << "armed: nothing has happened";
-    gate.open();
+    gate.give();
     ASSERT_TRUE(wait_for_room(pool));
     EXPECT_EQ(aiomq_pool_submit(pool.get(), &task, &id), 0);
     pool.collect_all();
 }
 
 TEST(Slots, ThatAnotherThreadFreesWakeTheLoop) {
-    Gate gate;
+    GoSignal gate;
     TestPool pool({.capacity = 2});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     pool.submit("wait_for_file", gate.path());
@@ -152,11 +137,11 @@ TEST(Slots, ThatAnotherThreadFreesWakeTheLoop) {
     other.join();
     EXPECT_EQ(aiomq_pool_dispatch(pool.get()), AIOMQ_DISPATCH_COMPLETIONS | AIOMQ_DISPATCH_ROOM);
     EXPECT_EQ(aiomq_pool_submit(pool.get(), &task, nullptr), 0);
-    gate.open();
+    gate.give();
 }
 
 TEST(RequestArena, WhenItIsFullASubmitSaysSoAndTheFdTellsOfRoom) {
-    Gate gate;
+    GoSignal gate;
     TestPool pool({.arena_max = kMiB});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     pool.submit("wait_for_file", gate.path());
@@ -171,7 +156,7 @@ TEST(RequestArena, WhenItIsFullASubmitSaysSoAndTheFdTellsOfRoom) {
     const aiomq_task other = task_of(pool, "nothing", small);
     EXPECT_EQ(aiomq_pool_submit(pool.get(), &other, nullptr), 0)
         << "what needs no block still goes";
-    gate.open();
+    gate.give();
     int error = -ENOMEM;  // "may be tried again": what became free first may be too small
     while (error == -ENOMEM) {
         ASSERT_TRUE(wait_for_room(pool));

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <random>
 
+#include "../support/go_signal.hpp"
 #include "../support/pool_fixture.hpp"
+#include "../unit/seeded.hpp"
 
+using aiomq_test::GoSignal;
 using aiomq_test::Outcome;
 using aiomq_test::PoolOptions;
 using aiomq_test::TestPool;
@@ -195,14 +198,12 @@ TEST(Retries, ACancelledTaskIsNotRunAgain) {
 }
 
 TEST(Retries, WhatStartedInTimeIsNotLateTheSecondTime) {
-    char path[] = "/tmp/aiomq-test-XXXXXX";
-    close(mkstemp(path));
-    unlink(path);
-    const std::string file = path;
+    GoSignal go;
+    const std::string path = go.path();
     TestPool pool;
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     for (const std::uint32_t items : {1U, 10U}) {
-        aiomq_task task = with_payload(with_retries(1, items), file);
+        aiomq_task task = with_payload(with_retries(1, items), path);
         task.start_within_ns = 300'000'000;
         const auto before = pool.outcomes().size();
         const auto id = pool.submit_task("wait_for_file", task);
@@ -218,9 +219,9 @@ TEST(Retries, WhatStartedInTimeIsNotLateTheSecondTime) {
             const auto stats = pool.worker_stats(0);
             return stats.state == AIOMQ_WORKER_RUNNING && stats.pid != pid;
         });
-        close(open(path, O_CREAT | O_WRONLY, 0600));
+        go.give();
         pool.collect_all();
-        unlink(path);
+        go.take();
         EXPECT_EQ(pool.outcome(id, 0).status, AIOMQ_OK);
         EXPECT_EQ(pool.outcome(id, 0).attempt, 2U);
         for (std::uint32_t i = 1; i < items; ++i)
@@ -294,14 +295,10 @@ TEST(Retries, RandomKillsCostNothingButTime) {
                    .environment = {"AIOMQ_TEST_CONCURRENCY=4"},
                    .adjust = [](aiomq_pool_options &options) { options.poison_limit = 10000; }});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
-    const unsigned seed = getenv("AIOMQ_SEED") != nullptr
-                              ? static_cast<unsigned>(atoi(getenv("AIOMQ_SEED")))
-                              : std::random_device{}();
-    printf("AIOMQ_SEED=%u\n", seed);
-    std::mt19937 engine(seed);
+    std::mt19937 engine(aiomq_test::seed());
     const auto random = [&] { return static_cast<std::uint32_t>(engine()); };
-    const int rounds = getenv("AIOMQ_STRESS") != nullptr ? 3000 : 60;
-    for (int round = 0; round < rounds; ++round) {
+    const std::uint64_t rounds = aiomq_test::rounds(60, 3000);
+    for (std::uint64_t round = 0; round < rounds; ++round) {
         for (int i = 0; i < 20; ++i) {
             aiomq_task task = with_retries(10000, random() % 3 == 0 ? 1 + random() % 80 : 1);
             if (random() % 2 == 0) task.flags = AIOMQ_TASK_PROGRESS;

@@ -3,12 +3,15 @@
 // asserted is order and "not before", never "soon enough".
 #include <fcntl.h>
 #include <signal.h>
-#include <time.h>
 
 #include <fstream>
 
+#include "../support/clock.hpp"
+#include "../support/go_signal.hpp"
 #include "../support/pool_fixture.hpp"
 
+using aiomq_test::GoSignal;
+using aiomq_test::now_ns;
 using aiomq_test::PoolOptions;
 using aiomq_test::TestPool;
 
@@ -16,32 +19,10 @@ namespace {
 
 constexpr std::uint64_t kMs = 1'000'000;
 
-std::uint64_t now_ns() {
-    timespec now{};
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-           static_cast<std::uint64_t>(now.tv_nsec);
-}
-
 void wait_ms(std::uint64_t milliseconds) {
     const std::uint64_t end = now_ns() + milliseconds * kMs;
     while (now_ns() < end) usleep(1000);
 }
-
-/// A name in /tmp that does not exist yet; removed at the end.
-class Signal {
-  public:
-    Signal() {
-        close(mkstemp(path_));
-        unlink(path_);
-    }
-    ~Signal() { unlink(path_); }
-    void give() { close(open(path_, O_CREAT | O_WRONLY, 0600)); }
-    const char *path() const { return path_; }
-
-  private:
-    char path_[32] = "/tmp/aiomq-test-XXXXXX";
-};
 
 /// What the bodies below write to, from whatever worker.
 class Trace {
@@ -198,7 +179,7 @@ int armed_limits() {
 
 TEST(StartWithin, WhatWaitsBehindABusyWorkerExpiresInTimeAndNeverRuns) {
     Trace trace;
-    Signal go;
+    GoSignal go;
     TestPool pool({.extra_fds = {trace.end()}});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     const auto busy = pool.submit("wait_for_file", go.path());
@@ -221,7 +202,7 @@ TEST(StartWithin, WhatWaitsBehindABusyWorkerExpiresInTimeAndNeverRuns) {
 
 TEST(StartWithin, ItemsOfARunningChunkExpireToo) {
     Trace trace;
-    Signal go;
+    GoSignal go;
     TestPool pool({.extra_fds = {trace.end()}});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     const std::string path = go.path();
@@ -240,7 +221,7 @@ TEST(StartWithin, AWorkerDoesNotStartWhatItClaimedTooLate) {
     for (const std::uint32_t items : {1U, 10U}) {
         TestPool pool;
         ASSERT_EQ(pool.created(), 0) << pool.error_text();
-        Signal go;
+        GoSignal go;
         pool.submit("wait_for_file", go.path());
         const auto claimer = pool.submit("claim_late");
         const auto late = pool.submit_task("nothing", start_within(60, items));
@@ -258,7 +239,7 @@ TEST(StartWithin, AWorkerDoesNotStartWhatItClaimedTooLate) {
 TEST(StartWithin, WhatStartedInTimeMayRunOn) {
     TestPool pool;
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
-    Signal go;
+    GoSignal go;
     const std::string path = go.path();
     aiomq_task task = task_of(path);
     task.start_within_ns = 500 * kMs;
@@ -402,7 +383,7 @@ TEST(Limits, ATimerExistsOnlyWhileATaskHasOne) {
     for (int i = 0; i < 100; ++i) pool.submit("nothing");
     pool.collect_all();
     EXPECT_EQ(armed_limits(), 0);
-    Signal go;
+    GoSignal go;
     const std::string path = go.path();
     aiomq_task task = task_of(path);
     task.timeout_ns = 60'000 * kMs;

@@ -11,23 +11,23 @@
 #include <algorithm>
 
 #include "../../lib/core/format.hpp"
+#include "../support/clock.hpp"
+#include "../support/go_signal.hpp"
 #include "../support/pool_fixture.hpp"
+#include "../support/process.hpp"
 #include "../unit/seeded.hpp"
 
+using aiomq_test::clock_ns;
+using aiomq_test::GoSignal;
 using aiomq_test::PoolOptions;
+using aiomq_test::state_of;
+using aiomq_test::stop;
 using aiomq_test::TestPool;
 
 namespace {
 
 /// From pool.cpp: a wake-up that was swallowed is noticed so much later.
 constexpr std::uint64_t kAuditDelayNs = 5'000'000;
-
-std::uint64_t clock_ns(clockid_t clock) {
-    timespec now{};
-    clock_gettime(clock, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1000000000 +
-           static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 /// CPU time of a process with all its threads.
 std::uint64_t cpu_ns(pid_t pid) {
@@ -45,20 +45,6 @@ std::uint64_t cpu_ns(pid_t pid) {
     }
     closedir(tasks);
     return sum;
-}
-
-char state_of(pid_t pid) {
-    FILE *file = fopen(("/proc/" + std::to_string(pid) + "/stat").c_str(), "re");
-    char state = 'X';
-    if (file == nullptr) return state;
-    if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1) state = 'X';
-    fclose(file);
-    return state;
-}
-
-void stop(pid_t pid) {
-    kill(pid, SIGSTOP);
-    while (state_of(pid) != 'T') sched_yield();
 }
 
 /// Returns when every worker is blocked on its fd.
@@ -350,19 +336,16 @@ TEST(Waking, AWakeUpThatDiedWithItsWorkerIsRepaired) {
 
 // Neither the audit (long over) nor a successor (none can start) covers up for recovery here.
 TEST(Waking, WhatTheDeadHadNotStartedWakesASleeper) {
-    char refuse[] = "/tmp/aiomq-test-XXXXXX";
-    char gate[] = "/tmp/aiomq-test-XXXXXX";
-    for (char *path : {refuse, gate}) {
-        close(mkstemp(path));
-        unlink(path);
-    }
-    TestPool pool(
-        {.workers = 2, .spin_ns = 0, .environment = {std::string("AIOMQ_TEST_REFUSE=") + refuse}});
+    GoSignal refuse;
+    GoSignal go;
+    TestPool pool({.workers = 2,
+                   .spin_ns = 0,
+                   .environment = {std::string("AIOMQ_TEST_REFUSE=") + refuse.path()}});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
     wait_for_sleep(pool, 2);
-    close(open(refuse, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    refuse.give();
     const std::uint64_t audits = pool.pool_stats().audits;
-    const auto chunk = pool.submit("wait_for_file", gate, 2);
+    const auto chunk = pool.submit("wait_for_file", go.path(), 2);
     pool.wait_until([&] { return pool.pool_stats().audits > audits; });
     std::uint32_t busy = 0;
     pool.wait_until([&] {
@@ -370,12 +353,10 @@ TEST(Waking, WhatTheDeadHadNotStartedWakesASleeper) {
         return pool.worker_stats(busy).running == 1 && pool.worker_stats(1 - busy).sleeping == 1;
     });
     stop(pool.worker_stats(busy).pid);
-    close(open(gate, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    go.give();
     pool.signal_worker(busy, SIGKILL);
     while (pool.outcomes().size() < 2)
         if (!pool.collect_some(5'000'000'000)) break;
-    unlink(refuse);
-    unlink(gate);
     EXPECT_EQ(pool.outcome(chunk, 1).status, AIOMQ_OK);
     EXPECT_EQ(pool.outcome(chunk, 1).worker, 1 - busy);
 }

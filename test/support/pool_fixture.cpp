@@ -10,19 +10,13 @@
 
 #include <deque>
 
+#include "clock.hpp"
 #include "sandbox.hpp"
 
 extern char **environ;
 
 namespace aiomq_test {
 namespace {
-
-std::uint64_t now_ns() {
-    timespec now{};
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1000000000 +
-           static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 int nothing(const aiomq_call *, aiomq_item *) { return 0; }
 
