@@ -77,7 +77,8 @@ struct alignas(kLineBytes) TaskRecord {
     std::uint32_t attempt = 1;  ///< as in the request, whose line delivery need not touch
     bool in_use = false;
     bool cancelled = false;
-    bool split = false;  ///< other slots have items of this task too, see SplitTask
+    bool mourned = false;  ///< workers' deaths are counted for it, see Deaths
+    bool split = false;    ///< other slots have items of this task too, see SplitTask
     std::uint16_t retries = 0;
     std::unique_ptr<std::vector<bool>> delivered;  ///< per item, once some were delivered early
 };
@@ -256,8 +257,14 @@ class Pool {
     std::string locked_item_name(const Overdue &item);
     /// Of a task of many items with retries, else null.
     AttemptBlock *locked_attempt_block(std::uint32_t slot);
-    Deaths &locked_deaths(std::uint32_t slot) { return deaths_[slot]; }
-    void locked_forget_deaths(std::uint32_t slot) { deaths_.erase(slot); }
+    Deaths &locked_deaths(std::uint32_t slot) {
+        tasks_[slot].mourned = true;
+        return deaths_[slot];
+    }
+    void locked_forget_deaths(std::uint32_t slot) {
+        tasks_[slot].mourned = false;
+        deaths_.erase(slot);
+    }
     /// Tells a submit that was refused of room, if there was one; after slots or memory became free.
     void locked_room();
     /// The caller ends its batch with locked_publish_hints().

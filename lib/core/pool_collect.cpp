@@ -392,7 +392,7 @@ void Pool::locked_free_slot(std::uint32_t slot) {
         if ((task.flags & kRelated) != 0) locked_forget_relations(slot);
         if ((task.flags & request_flag::kLimited) != 0) --limited_;
     }
-    if (task.retries != 0) locked_forget_attempts(slot);
+    if (task.retries != 0 || task.mourned) locked_forget_attempts(slot);
     task.in_use = false;
     task.delivered.reset();
     if (task.items > 1) --chunks_;

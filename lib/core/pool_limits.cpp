@@ -219,7 +219,7 @@ void Pool::locked_drop_attempt_block(Request &request) {
 /// A task with retries has ended.
 void Pool::locked_forget_attempts(std::uint32_t slot) {
     locked_drop_attempt_block(segment_->request(slot));
-    deaths_.erase(slot);
+    locked_forget_deaths(slot);
 }
 
 }  // namespace aiomq

@@ -23,9 +23,11 @@ std::uint16_t *starts_of(AttemptBlock *block) {
 /// One worker's death and what follows for the tasks it held.
 class Recovery {
   public:
-    Recovery(Pool &pool, std::uint32_t worker, std::int32_t pid, const sys::ExitStatus &status)
+    Recovery(Pool &pool, std::uint32_t worker, std::int32_t pid, const sys::ExitStatus &status,
+             bool retired)
         : pool_(pool),
           worker_(worker),
+          suspects_claimed_(!retired && !has_started()),
           current_(pool.locked_current(worker)),
           culprit_(pool.locked_culprit(worker)),
           exit_("worker " + std::to_string(worker) + " (pid " + std::to_string(pid) + ") " +
@@ -41,6 +43,7 @@ class Recovery {
     void recover_claimed(std::uint32_t slot);
 
   private:
+    bool has_started() const;
     bool is_overdue(std::uint32_t slot, std::uint32_t item) const;
     bool is_current(std::uint32_t slot, std::uint32_t item) const {
         return current_ && current_->slot == slot && current_->item == item;
@@ -48,6 +51,8 @@ class Recovery {
     std::string worker_died(bool on_thread) const;
     void deliver(std::uint32_t slot, std::uint32_t item, int outcome, const char *type,
                  const std::string &message);
+    std::string count_death(std::uint32_t slot);
+    bool never_starts(std::uint32_t slot);
     void time_out(std::uint32_t slot, std::vector<std::uint32_t> &lost);
     void fail(std::uint32_t slot, std::vector<std::uint32_t> &lost);
     bool is_poisonous(std::uint32_t slot, const std::vector<std::uint32_t> &lost,
@@ -57,6 +62,7 @@ class Recovery {
 
     Pool &pool_;
     std::uint32_t worker_;
+    bool suspects_claimed_;  ///< it ran nothing: what it was about to start may have killed it
     std::optional<Overdue> current_;
     std::optional<Overdue> culprit_;  ///< it was killed, or was about to be, for this item
     std::string exit_;
@@ -108,15 +114,51 @@ void Recovery::time_out(std::uint32_t slot, std::vector<std::uint32_t> &lost) {
 bool Recovery::is_poisonous(std::uint32_t slot, const std::vector<std::uint32_t> &lost,
                             std::string &ret_text) {
     if (pool_.task(slot).retries == 0 || lost.empty() || culprit_) return false;
+    ret_text = count_death(slot);
+    return !ret_text.empty();
+}
+
+/// "" while there were fewer than poison_limit for this slot, then the list of them.
+std::string Recovery::count_death(std::uint32_t slot) {
     Deaths &deaths = pool_.locked_deaths(slot);
     ++deaths.count;
     if (deaths.exits.size() < kMaxExits) deaths.exits.push_back(exit_);
-    if (deaths.count < pool_.config().poison_limit) return false;
-    ret_text = "killed " + std::to_string(deaths.count) + " workers: ";
+    if (deaths.count < pool_.config().poison_limit) return {};
+    std::string text = "killed " + std::to_string(deaths.count) + " workers: ";
     for (std::size_t i = 0; i < deaths.exits.size(); ++i)
-        ret_text += (i == 0 ? "" : "; ") + deaths.exits[i];
+        text += (i == 0 ? "" : "; ") + deaths.exits[i];
     if (deaths.count > deaths.exits.size())
-        ret_text += "; and " + std::to_string(deaths.count - deaths.exits.size()) + " more";
+        text += "; and " + std::to_string(deaths.count - deaths.exits.size()) + " more";
+    return text;
+}
+
+bool Recovery::has_started() const {
+    for (std::uint32_t slot = 0; slot < pool_.slot_count(); ++slot) {
+        const Slot &line = pool_.segment().slot(slot);
+        const SlotWord word(line.word.load_acquire());
+        if (pool_.task(slot).in_use && word.phase() == Phase::kClaimed &&
+            word.held_by(worker_, pool_.seat(worker_).incarnation) &&
+            ItemRange::unpack(line.range.load_acquire()).next >
+                pool_.segment().request(slot).item_base)
+            return true;
+    }
+    return false;
+}
+
+/// A slot that the worker had claimed and started nothing of. True: one worker after the other died so
+/// far and no further, in the call's decoding or the import of its module, so its items end here.
+bool Recovery::never_starts(std::uint32_t slot) {
+    if (!suspects_claimed_ || culprit_) return false;
+    const std::string text = count_death(slot);
+    if (text.empty()) return false;
+    const std::uint32_t first = pool_.segment().request(slot).item_base;
+    const TaskRecord &task = pool_.task(slot);
+    pool_.locked_event(AIOMQ_EVENT_POISONED, worker_, error_.pid, 0,
+                       pool_.locked_item_name({slot, first, task.id}) + " " + text);
+    const std::string message = text + "; it had not started";  // which the error only refers to
+    error_.type = "aiomq.WorkerDied";
+    error_.message = message;
+    pool_.locked_deliver_same(slot, first, task.upto, AIOMQ_WORKER_DIED, &error_, worker_);
     return true;
 }
 
@@ -159,7 +201,9 @@ void Recovery::recover_claimed(std::uint32_t slot) {
         if (!Pool::is_delivered(task, item)) lost.push_back(item);
     time_out(slot, lost);
     if (!lost.empty()) fail(slot, lost);
-    if (lost.empty() && range.next >= task.upto) {
+    const bool started = range.next > request.item_base;
+    if (started && task.retries == 0 && task.mourned) pool_.locked_forget_deaths(slot);
+    if (lost.empty() && (range.next >= task.upto || (!started && never_starts(slot)))) {
         pool_.locked_free_slot(slot);
         return;
     }
@@ -199,8 +243,8 @@ void Recovery::run_again(std::uint32_t slot, const std::vector<std::uint32_t> &a
 }  // namespace
 
 void locked_recover(Pool &pool, std::uint32_t worker, std::int32_t pid,
-                    const sys::ExitStatus &status) {
-    Recovery recovery(pool, worker, pid, status);
+                    const sys::ExitStatus &status, bool retired) {
+    Recovery recovery(pool, worker, pid, status, retired);
     WorkerArea &area = pool.segment().area(worker);
     pool.segment().record(worker).lost =
         area.started.load_relaxed() - area.completed.load_relaxed();

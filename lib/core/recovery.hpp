@@ -14,8 +14,9 @@
 namespace aiomq {
 
 /// Recovers all that @worker held. @pid and @status go into the errors of what it was running.
+/// @retired: it left as it should, so nothing of what it held is suspected of its end.
 void locked_recover(Pool &pool, std::uint32_t worker, std::int32_t pid,
-                    const sys::ExitStatus &status);
+                    const sys::ExitStatus &status, bool retired);
 
 /// Gives every task still in the pool @outcome; no worker runs any more.
 void locked_fail_all(Pool &pool, int outcome, const ErrorText &error);

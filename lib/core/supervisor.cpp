@@ -309,7 +309,8 @@ void Supervisor::on_exit(Child &child) {
         if (area.state.load_relaxed() != AIOMQ_WORKER_FAILED)
             area.state.store_relaxed(AIOMQ_WORKER_ABSENT);
         // In a pool that ends by force every task gets the same outcome, once all workers are gone.
-        if (!pool_.locked_terminating()) locked_recover(pool_, child.worker, pid, status);
+        if (!pool_.locked_terminating())
+            locked_recover(pool_, child.worker, pid, status, retired || expected);
         respawn = !pool_.locked_terminating() && !leaving && !departing_;
     }
     if (!was_ready && respawn) failed_start(child, status);

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import importlib
 import os
 import pickle
 import signal
@@ -380,3 +381,20 @@ async def test_twenty_pools_leave_nothing() -> None:
     assert resident_kib() - memory < 4096
     with contextlib.suppress(ChildProcessError):
         assert os.waitpid(-1, os.WNOHANG) == (0, 0)
+
+
+@soon
+async def test_a_module_whose_import_ends_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deadly.py").write_text(
+        "import os\n"
+        "def add(a, b): return a + b\n"
+        "if 'AIOMQ_WORKER_INDEX' in os.environ: os._exit(7)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    async with Pool(1) as pool:
+        deadly = importlib.import_module("deadly")
+        with pytest.raises(WorkerDied, match=r"killed 3 workers.*status 7.*had not started"):
+            await pool.apply(deadly.add, (1, 2))
+        assert await pool.apply(calls.add, (1, 2)) == 3
