@@ -36,7 +36,9 @@ int pid(const aiomq_call *, aiomq_item *ret) {
 int echo(const aiomq_call *call, aiomq_item *ret) {
     static std::string storage;
     storage = payload_of(call);
-    if (call->job->end_item - call->job->first_item > 1) storage += std::to_string(call->item);
+    // Of many, also when the others went elsewhere.
+    if (call->item > 0 || call->job->end_item - call->job->first_item > 1)
+        storage += std::to_string(call->item);
     ret->kind = AIOMQ_KIND_BYTES;
     ret->bytes = storage.size();
     ret->value.data = storage.data();
