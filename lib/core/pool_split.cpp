@@ -48,13 +48,16 @@ void Pool::locked_split() {
         for (std::uint32_t idle = wants.count(serving_[queue], worker_count()); idle > 0; --idle) {
             std::uint32_t most = 1;
             std::uint32_t largest = 0;
-            for (std::uint32_t slot = 0; slot < slot_count(); ++slot) {
-                std::uint32_t items = 0;
+            std::uint32_t left = chunks_;
+            for (std::uint32_t slot = 0; slot < slot_count() && left > 0; ++slot) {
+                if (!tasks_[slot].in_use || tasks_[slot].items == 1) continue;
+                --left;
                 const SlotWord word(segment_->slot(slot).word.load_acquire());
                 // Its hint is taken and its claim to come: nobody will go to sleep for it.
                 if (word.phase() == Phase::kReady && word.queue() == queue &&
                     locked_divisible(slot))
                     locked_arm_audit();
+                std::uint32_t items = 0;
                 if (!locked_unstarted(slot, queue, items) || items <= most) continue;
                 most = items;
                 largest = slot;
