@@ -298,6 +298,7 @@ def test_followed_events_come_as_they_happen(stat: Stat, start_pool: StartPool) 
         process.send_signal(signal.SIGSTOP)
         until(lambda: process_state(process.pid) == "T")
         pool.do("die 30", "died 30")
+        until(lambda: stat.show(pool.pid)["events"][-1]["sequence"] == 95)
         process.send_signal(signal.SIGCONT)
         numbers = [json.loads(process.stdout.readline())["sequence"] for _ in range(64)]
         assert numbers == list(range(32, 96))
