@@ -164,6 +164,39 @@ MODELS = {
             "BUG_KEEPS_ANSWERS KILLS=1",
         ),
     ),
+    "loans": Model(
+        short=("KILLS=2", "PARTS COUNTED"),
+        exhaustive=("KILLS=4", "PARTS COUNTED KILLS=4"),
+        mutants=(
+            "PARTS",  # a flaw of the code, see the head
+            "BUG_MARK_AFTER_DONE",
+            "BUG_MARK_STAYS",
+            "BUG_NO_LOOK_AT_RETURN",
+            "BUG_NOT_FREED_AT_DEATH",
+        ),
+    ),
+    "takeover": Model(
+        short=("KILLS=2",),
+        exhaustive=("KILLS=4",),
+        mutants=(
+            "BUG_LIST_AT_DEATH",
+            "BUG_ALIVE_FIRST",
+            "BUG_INBOX_STAYS",
+            "BUG_NO_LIST",
+        ),
+    ),
+    "timeout": Model(
+        short=("", "MANY TASKS=2 KILLS=1"),
+        exhaustive=("MANY", "KILLS=1", "MANY KILLS=2 RETRIES=2", "MANY TASKS=4 KILLS=1"),
+        mutants=(
+            "BUG_NO_SECOND_LOOK",
+            "BUG_NO_TASK_ID",
+            "BUG_NEIGHBOURS_TOO",
+            "BUG_STAMP_BESIDE MANY",
+            "BUG_NOT_FOR_UNSTARTED TASKS=1",
+            "BUG_ALWAYS_SET TASKS=1",
+        ),
+    ),
     "keyed": Model(
         short=("KILLS=0", "TASKS=1"),
         exhaustive=("", "FAILS=1 KEYS=2", "TASKS=3 SLOTS=2 KILLS=0 CANCELS=1"),
