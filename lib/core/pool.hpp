@@ -150,7 +150,8 @@ struct WorkerSeat {
     std::deque<std::uint64_t> inbox_overflow;  ///< what did not fit; never dropped
     std::vector<Overdue> overdue;              ///< not empty: it is to be killed for these
     std::unordered_map<std::uint64_t, std::uint64_t> nested;  ///< task ids by ticket
-    std::unordered_set<std::uint64_t> retained;  ///< payloads of ended tasks that it still reads
+    /// Payloads of ended jobs that it still reads; how many returns of each are to come.
+    std::unordered_map<std::uint64_t, std::uint32_t> retained;
 };
 
 class Pool {

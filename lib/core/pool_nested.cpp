@@ -311,10 +311,13 @@ void Pool::locked_take_return(std::uint32_t worker, std::uint64_t offset) {
     WorkerSeat &seat = seats_[worker];
     // The task's DONE was before this; when its hint found the lane full it has not been looked at yet.
     if (!seat.retained.contains(offset)) locked_rescan(worker);
-    if (seat.retained.erase(offset) == 0)
+    const auto kept = seat.retained.find(offset);
+    if (kept == seat.retained.end()) {
         locked_corrupt("what worker " + std::to_string(worker) + " gives back");
-    else
+    } else if (--kept->second == 0) {
+        seat.retained.erase(kept);
         locked_unkeep_payload(offset);
+    }
 }
 
 /// A task is DONE whose payload its worker goes on reading: the block outlives the task.
@@ -322,7 +325,7 @@ void Pool::locked_keep_payload(std::uint32_t slot, SlotWord word) {
     WorkerSeat &seat = seats_[word.worker()];
     const std::uint64_t block = segment_->request(slot).payload_offset;
     if (block == 0 || !seat.alive || !word.held_by(word.worker(), seat.incarnation)) return;
-    if (seat.retained.insert(block).second) ++kept_[block].workers;
+    if (seat.retained[block]++ == 0) ++kept_[block].workers;
 }
 
 void Pool::locked_free_payload(std::uint64_t block) {
@@ -363,7 +366,8 @@ void Pool::locked_forget_worker(std::uint32_t worker) {
         requests_.release(given.first);
         return true;
     });
-    for (const std::uint64_t block : std::exchange(seat.retained, {})) locked_unkeep_payload(block);
+    for (const auto &[block, returns] : std::exchange(seat.retained, {}))
+        locked_unkeep_payload(block);
     locked_retry_nested();
 }
 

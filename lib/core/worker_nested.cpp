@@ -281,7 +281,8 @@ int Worker::retain(std::uint32_t handle, std::uint64_t &ret_loan) {
 /// Before a job's DONE: says whether its payload is still read here.
 void Worker::keep_payload(const Job &job) {
     const auto kept = retained_.find(segment_->request(job.slot).payload_offset);
-    if (kept == retained_.end()) return;
+    // One mark for each return, also when parts of a split task share the payload.
+    if (kept == retained_.end() || kept->second.job_ended) return;
     kept->second.job_ended = true;
     segment_->slot(job.slot).retained = 1;
 }

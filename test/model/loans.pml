@@ -13,13 +13,9 @@
  * Left out           answers to nested tasks, which come and go in the order of one lane; sleeping, which is
  *                    inbox.pml's and claim.pml's; more than one worker.
  * Memory order       sequentially consistent. The mark is a plain store before DONE's release store.
- * Mutants            see run.py.
- * A flaw             that PARTS alone shows, and that is in the code: two parts of one task that the same
- *                    worker keeps one after the other are one entry of the seat's `retained`. When the hint
- *                    of the second DONE comes before the first kReturn, because it finds room in the lane
- *                    before the backlog does or because a rescan finds it, that return frees what is still
- *                    read. With COUNTED, which the code does not do yet, the worker marks one job for each
- *                    return and the dispatcher counts marks.
+ * Mutants            see run.py. BUG_NOT_COUNTED: two parts of one task that the same worker keeps one
+ *                    after the other are one entry; when the hint of the second DONE comes before the
+ *                    first kReturn, that return frees what is still read.
  */
 #ifndef KILLS
 #define KILLS 1
@@ -61,7 +57,7 @@ inline finish(j) {
 #endif
     d_step { /* keep_payload() */
         if
-#ifdef COUNTED
+#ifndef BUG_NOT_COUNTED
         :: LOANS(BLOCK(j)) && !job_ended[BLOCK(j)] -> job_ended[BLOCK(j)] = 1; mark[j] = 1
 #else
         :: LOANS(BLOCK(j)) -> job_ended[BLOCK(j)] = 1; mark[j] = 1
@@ -117,7 +113,7 @@ proctype worker() {
         if :: kept[BLOCK(j)] == 0 -> release(BLOCK(j)) :: else fi \
     fi
 
-#ifdef COUNTED
+#ifndef BUG_NOT_COUNTED
 #define keep(j) kept[BLOCK(j)]++
 #else
 #define keep(j) kept[BLOCK(j)] = 1
