@@ -32,7 +32,7 @@ int segfault(const aiomq_call *, aiomq_item *) {
 [[gnu::noinline]] int descend(volatile char *above) {
     volatile char frame[4096];
     frame[0] = above[0];
-    if (frame[0] == 0) return 0;  // never
+    if (frame[0] == 0) return 0;       // never
     return descend(frame) + frame[0];  // NOLINT
 }
 int overflow(const aiomq_call *, aiomq_item *ret) {
