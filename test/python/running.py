@@ -16,9 +16,14 @@ HERE = Path(__file__).parent
 def stop(pid: int) -> None:
     """Stop a process; returns when it has stopped."""
     os.kill(pid, signal.SIGSTOP)
+    reaches(pid, b"T")
+
+
+def reaches(pid: int, state: bytes) -> None:
+    """Return when the main thread of a process is in this state of proc(5)."""
     end = time.monotonic() + 20
-    while Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"T":
-        assert time.monotonic() < end, f"{pid} does not stop"
+    while Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != state:
+        assert time.monotonic() < end, f"{pid} does not reach {state!r}"
         time.sleep(0.001)
 
 
