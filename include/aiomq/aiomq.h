@@ -353,7 +353,8 @@ typedef struct aiomq_task {
  * Return: 0, or -EINVAL    NULL, unknown flag or kind, wrong struct_bytes, items out of range,
  *                          unknown function or queue, more than 65,534 retries
  *               -EAGAIN    every slot is in use: collect, or wait for the fd, and try again
- *               -ENOMEM    the request arena is full: as -EAGAIN
+ *               -ENOMEM    the request arena is full: as -EAGAIN; or the system gives no memory, and
+ *                          with no task under way and no loan out nothing tells when it does again
  *               -EMSGSIZE  the payload can never fit arena_max_bytes
  *               -ESHUTDOWN the pool is closed
  *               -EPIPE     the pool is broken; see aiomq_pool_state()

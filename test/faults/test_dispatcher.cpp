@@ -1,0 +1,115 @@
+// The dispatcher's system calls fail: each call of each function by itself, and each with all that follow.
+#include <cerrno>
+
+#include "../unit/seeded.hpp"
+#include "course.hpp"
+#include "faults.h"
+
+using aiomq_test::Allowed;
+using aiomq_test::Course;
+using aiomq_test::Holdings;
+
+namespace {
+
+constexpr long kNever = 1'000'000'000;
+/// How many calls are tried of functions that are called as often as the threads happen to meet.
+constexpr long kMostOfMany = 8;
+
+struct Fault {
+    const char *name;
+    int error;
+    /// Errors of create; none: creation copes with it.
+    std::set<int> creation{};
+    bool refusal = false;
+    bool lasting = true;  ///< it may also go on failing
+    bool countable = true;
+    int (*end)(aiomq_pool *pool) = nullptr;
+};
+
+/// With tasks in the workers, so that they have to be killed.
+int terminate_at_work(aiomq_pool *pool) {
+    aiomq_task task{};
+    task.struct_bytes = sizeof task;
+    task.items = 1;
+    task.kind = AIOMQ_KIND_BYTES;
+    static constexpr char kNoFile[] = "/nonexistent";
+    task.payload = kNoFile;
+    task.payload_bytes = sizeof kNoFile - 1;
+    EXPECT_EQ(aiomq_pool_function(pool, "wait_for_file", &task.function), 0);
+    for (int i = 0; i < 2; ++i) EXPECT_EQ(aiomq_pool_submit(pool, &task, nullptr), 0);
+    return aiomq_pool_terminate(pool);
+}
+
+/// Where there are two errors of a function, one is enough for what comes after the first.
+const std::vector<Fault> kFaults{
+    {"posix_spawn", EAGAIN, {-EAGAIN}},
+    {"posix_spawn", ENOMEM, {-ENOMEM}, false, false},
+    {"mmap", ENOMEM, {-ENOMEM}},
+    {"fallocate", ENOSPC, {-ENOMEM}, true},
+    {"fallocate", EINTR, {}, false, false},
+    {"ftruncate", ENOMEM, {-ENOMEM}},
+    {"eventfd", EMFILE, {-EMFILE}},
+    {"timerfd_create", ENOMEM, {-ENOMEM}},
+    {"epoll_create", EMFILE, {}},
+    {"epoll_ctl", ENOMEM, {-ENOMEM}},
+    {"epoll_ctl", ENOSPC, {-ENOMEM}, false, false},
+    {"epoll_wait", EINTR, {}, false, false, false},
+    {"pidfd_open", EMFILE, {-EMFILE}},
+    {"pidfd_open", ENOSYS, {}},
+    {"pidfd_send_signal", EPERM, {}, false, true, true, terminate_at_work},
+    {"memfd_create", EMFILE, {-EMFILE}},
+    {"memfd_create", ENOSYS, {-ENOSYS}},
+    {"pipe", EMFILE, {-EMFILE}},
+    // For those that follow see LowLimit.OfDescriptors.
+    {"duplicate", EMFILE, {-EMFILE}, false, false},
+    {"pthread_create", EAGAIN, {-EAGAIN}},
+    {"read_event", EINTR, {}, false, false, false},
+    {"write_event", EINTR, {}, false, false, false},
+};
+
+std::string name_of(const testing::TestParamInfo<Fault> &entry) {
+    return std::string(entry.param.name) + "_" + strerrorname_np(entry.param.error);
+}
+
+class Dispatcher : public testing::TestWithParam<Fault> {
+  protected:
+    /// False: the fault did not come any more.
+    bool try_call(long number, bool lasting) {
+        const Fault &fault = GetParam();
+        SCOPED_TRACE(testing::Message()
+                     << fault.name << " call " << number << " fails with "
+                     << strerrorname_np(fault.error) << (lasting ? " and all later ones" : ""));
+        const Holdings before;
+        EXPECT_EQ(fault_arm(fault.name, number, lasting ? kNever : number, fault.error), 0);
+        Course course({.creation = fault.creation,
+                       .refusal = fault.refusal && lasting,
+                       .breakage = lasting && !fault.creation.empty(),
+                       .end = fault.end});
+        alarm(60);
+        course.run({.workers = 2});
+        alarm(0);
+        expect_nothing_left(before);
+        return fault_failures() > 0;
+    }
+    void try_all(bool lasting) {
+        const bool bounded = !GetParam().countable && aiomq_test::rounds(0, 1) == 0;
+        long number = 1;
+        while ((!bounded || number <= kMostOfMany) && try_call(number, lasting)) {
+            ++number;
+            if (HasFailure()) return;
+        }
+        EXPECT_GT(number, 1) << "the function is never called: nothing was shown";
+        std::printf("%ld calls failed%s\n", number - 1, lasting ? " with all later ones" : "");
+    }
+};
+
+}  // namespace
+
+TEST_P(Dispatcher, CopesWithEachCallThatFails) { try_all(false); }
+
+TEST_P(Dispatcher, CopesWithEachCallFromWhichOnAllFail) {
+    if (!GetParam().lasting) GTEST_SKIP() << "would be asked for ever";
+    try_all(true);
+}
+
+INSTANTIATE_TEST_SUITE_P(Faults, Dispatcher, testing::ValuesIn(kFaults), name_of);
