@@ -196,10 +196,7 @@ int RunLoop::complete(std::uint32_t job, const aiomq_item &item) {
         blocked_ = true;
         return 0;
     }
-    if (error == -EMSGSIZE)
-        return fail(job, item.index, "aiomq.ResultTooLarge",
-                    "a result of " + std::to_string(item.bytes) +
-                        " bytes does not fit the worker's arena: raise arena_max_bytes");
+    if (error == -EMSGSIZE) return refuse(job, item);
     if (error == -EINVAL)
         return fail(job, item.index, "aiomq.BadResult",
                     "the handler's result has an unknown status or kind, or bytes without data");
@@ -224,16 +221,31 @@ int RunLoop::fail(std::uint32_t job, std::uint32_t item, const std::string &type
     return 0;
 }
 
+/// What can never fit becomes an error; one that can't, either, the bare fact.
+int RunLoop::refuse(std::uint32_t job, const aiomq_item &item) {
+    if (item.kind != AIOMQ_KIND_ERROR)
+        return fail(job, item.index, "aiomq.ResultTooLarge",
+                    "a result of " + std::to_string(item.bytes) +
+                        " bytes does not fit the worker's arena: raise arena_max_bytes");
+    aiomq_item bare{};
+    bare.index = item.index;
+    bare.status = item.status;
+    const int error = worker_.complete(job, bare);
+    return error < 0 ? error : 0;
+}
+
 /// 1: still no room.
 int RunLoop::retry_held() {
     while (!held_.empty()) {
         Held &held = held_.front();
         if (held.item.kind >= AIOMQ_KIND_BYTES) held.item.value.data = held.data.data();
-        const int error = worker_.complete(held.job, held.item);
+        int error = worker_.complete(held.job, held.item);
         if (error == -ENOMEM) {
             blocked_ = true;
             return 1;
         }
+        // It had to wait for readers. They have given back what they held, and there still is no room.
+        if (error == -EMSGSIZE) error = refuse(held.job, held.item);
         if (error < 0) return error;
         held_.pop_front();
     }

@@ -32,6 +32,7 @@ class RunLoop {
     int complete(std::uint32_t job, const aiomq_item &item);
     int fail(std::uint32_t job, std::uint32_t item, const std::string &type,
              const std::string &message);
+    int refuse(std::uint32_t job, const aiomq_item &item);
     int retry_held();
     int take_cancels();
     bool take_answers();

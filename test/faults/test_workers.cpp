@@ -94,3 +94,23 @@ TEST_P(Workers, ArePartOfAPoolThatCopesWithEachCallFromWhichOnAllFail) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Faults, Workers, testing::ValuesIn(kFaults), name_of);
+
+TEST(Worker, ThatWaitedForReadersAndGetsNoMemoryThenEndsTheItemAndGoesOn) {
+    // What it starts with has room for the result that is on loan; it never grows.
+    const GoSignal mark;
+    aiomq_test::TestPool pool({.environment = {fault_of("fallocate", 2, kNever, ENOSPC, mark)}});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    pool.submit("make_bytes", std::to_string(500 << 10));
+    aiomq_completion loan{};
+    pool.wait_until([&] { return aiomq_pool_collect(pool.get(), &loan, 1) == 1; });
+    const std::string large(8 << 20, 'x');
+    const auto waiting = pool.submit("echo", large);
+    pool.wait_until([&] { return access(mark.path(), F_OK) == 0; });
+    EXPECT_EQ(aiomq_pool_release(pool.get(), loan.loan), 0);
+    const auto after = pool.submit("echo", "alive");
+    while (pool.outcomes().size() < 2) ASSERT_TRUE(pool.collect_some());
+    EXPECT_EQ(pool.outcome(waiting).status, AIOMQ_ERROR) << pool.outcome(waiting).error_message;
+    EXPECT_EQ(pool.outcome(waiting).error_type, "aiomq.ResultTooLarge");
+    EXPECT_EQ(pool.outcome(after).bytes, "alive");
+    EXPECT_EQ(pool.worker_stats(0).restarts, 0U);
+}
