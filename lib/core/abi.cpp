@@ -9,6 +9,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <string_view>
 #include <system_error>
 
 #include "pool.hpp"
@@ -68,10 +69,15 @@ auto with_worker(aiomq_worker *worker, Call call) -> decltype(call(*worker->work
     return guarded([&] { return call(*worker->worker); });
 }
 
-void put_text(char *buffer, std::size_t bytes, const std::string &text) {
+void put_text(char *buffer, std::size_t bytes, std::string_view text) {
     if (buffer == nullptr || bytes == 0) return;
     const std::size_t length = text.copy(buffer, bytes - 1);
     buffer[length] = '\0';
+}
+
+/// An error always has words. Allocates nothing: memory may be what is missing.
+void put_error_text(char *buffer, std::size_t bytes, const std::string &text, int error) {
+    put_text(buffer, bytes, error == 0 || !text.empty() ? text : aiomq_strerror(error));
 }
 
 int create_pool(const aiomq_pool_options &options, aiomq_pool **ret_pool, std::string &ret_text) {
@@ -197,15 +203,12 @@ AIOMQ_EXPORT void aiomq_pool_options_init(aiomq_pool_options *options, size_t st
 
 AIOMQ_EXPORT int aiomq_pool_create(const aiomq_pool_options *options, aiomq_pool **ret_pool) {
     if (options == nullptr || ret_pool == nullptr) return -EINVAL;
-    return guarded([&] {
-        std::string text;
-        const int error = create_pool(*options, ret_pool, text);
-        // A struct of another size has its text buffer who knows where.
-        if (options->struct_bytes == sizeof *options)
-            put_text(options->error_text, options->error_text_bytes,
-                     error == 0 || !text.empty() ? text : aiomq_strerror(error));
-        return error;
-    });
+    std::string text;
+    const int error = guarded([&] { return create_pool(*options, ret_pool, text); });
+    // A struct of another size has its text buffer who knows where.
+    if (options->struct_bytes == sizeof *options)
+        put_error_text(options->error_text, options->error_text_bytes, text, error);
+    return error;
 }
 
 AIOMQ_EXPORT void aiomq_pool_destroy(aiomq_pool **pool) {
@@ -319,17 +322,17 @@ AIOMQ_EXPORT int aiomq_worker_open(aiomq_worker **ret_worker, char *error_text,
                                    size_t error_text_bytes) {
     if (ret_worker == nullptr) return -EINVAL;
     if (worker_opened) return -EALREADY;
-    return guarded([&] {
+    std::string text;
+    const int error = guarded([&] {
         auto handle = std::make_unique<aiomq_worker>();
-        std::string text;
-        const int error = aiomq::Worker::open(handle->worker, text);
-        put_text(error_text, error_text_bytes,
-                 error == 0 || !text.empty() ? text : aiomq_strerror(error));
-        if (error != 0) return error;
+        if (const int failure = aiomq::Worker::open(handle->worker, text); failure != 0)
+            return failure;
         worker_opened = true;
         *ret_worker = handle.release();
         return 0;
     });
+    put_error_text(error_text, error_text_bytes, text, error);
+    return error;
 }
 
 AIOMQ_EXPORT void aiomq_worker_close(aiomq_worker **worker) {

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -39,6 +40,15 @@ class ControlGroup {
         if (!path_.empty()) rmdir(path_.c_str());
     }
     explicit operator bool() const { return !path_.empty(); }
+
+    /// The number after @key in a file of "key number" lines; 0 when it is not there.
+    std::uint64_t number(const std::string &file, const std::string &key) const {
+        std::ifstream stream(path_ + "/" + file);
+        std::string name;
+        for (std::uint64_t value = 0; stream >> name >> value;)
+            if (name == key) return value;
+        return 0;
+    }
 
     /// What @body gives in a process that belongs to the group.
     std::string ask(const std::function<std::string()> &body) const {
