@@ -6,8 +6,6 @@ namespace aiomq {
 namespace {
 
 constexpr std::uint64_t kGrowthStep = 1ULL << 20;
-/// What is left to the rest of the memory cgroup: the kernel kills there instead of refusing.
-constexpr std::uint64_t kCgroupReserve = 32ULL << 20;
 
 constexpr std::uint64_t rounded(std::uint64_t bytes, std::uint64_t step) {
     return (bytes + step - 1) / step * step;
@@ -138,10 +136,9 @@ int Arena::grow(std::uint64_t bytes) {
     // Grow by an eighth of what is there, so that n bytes cost O(log n) system calls.
     std::uint64_t step = rounded(std::max({missing, kGrowthStep, committed / 8}), kGrowthStep);
     step = std::min(step, maximum_ - committed);
-    const std::uint64_t available = sys::cgroup_available_bytes();
-    if (available != UINT64_MAX && available < step + kCgroupReserve) {
+    if (const std::uint64_t available = sys::cgroup_available_bytes(); available < step) {
         step = rounded(missing, sys::page_size());
-        if (available < step + kCgroupReserve || step > maximum_ - committed) return -ENOMEM;
+        if (available < step || step > maximum_ - committed) return -ENOMEM;
     }
     const int error = sys::commit(fd_, end_, step);
     if (error != 0) return error;

@@ -17,6 +17,16 @@ constexpr std::uint64_t kShortestWatchNs = 1000000;
 /// Nor may a longer one put off the checkup.
 constexpr std::uint64_t kLongestWatchNs = 500000000;
 
+/// Fails also when the memory cgroup has no room for what a pool of this layout begins with: writing that
+/// would end in a kill.
+Result<std::unique_ptr<Segment>> create_segment(const std::string &label, const Layout &layout) {
+    const std::uint64_t needed =
+        layout.workers_end + std::uint64_t{layout.slots} * sizeof(TaskRecord);
+    if (sys::cgroup_available_bytes() < needed)
+        return Result<std::unique_ptr<Segment>>::failure(-ENOMEM);
+    return Segment::create(label, layout);
+}
+
 }  // namespace
 
 Pool::Pool(PoolConfig config) : config_(std::move(config)) {}
@@ -52,7 +62,7 @@ int Pool::open(std::string &ret_text) {
                    " arenas is more than the address space holds";
         return -EINVAL;
     }
-    auto segment = Segment::create(config_.label, layout);
+    auto segment = create_segment(config_.label, layout);
     if (!segment) {
         ret_text =
             "can't get the pool's shared memory: " + std::string(strerror(-segment.error())) +

@@ -37,6 +37,8 @@ namespace sys {
 namespace {
 
 constexpr std::uint64_t kSecond = 1000000000;
+/// What is left to the rest of a memory cgroup.
+constexpr std::uint64_t kCgroupReserve = 32ULL << 20;
 
 std::uint64_t clock_ns(clockid_t clock) {
     timespec now{};
@@ -160,6 +162,7 @@ std::uint64_t cgroup_available_bytes() {
     std::uint64_t available = UINT64_MAX;
     const auto consider = [&](std::uint64_t limit, std::uint64_t used) {
         if (limit >= (1ULL << 62)) return;  // version 1 says "no limit" with a huge number
+        used += kCgroupReserve;
         available = std::min(available, limit > used ? limit - used : 0);
     };
     for_each_ancestor("/sys/fs/cgroup", cgroup_path(""), [&](const std::string &directory) {

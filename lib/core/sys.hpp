@@ -74,7 +74,8 @@ std::size_t page_size();
 /// CPUs this process may use: affinity mask, and the cgroup's quota rounded up. At least 1.
 unsigned usable_cpus();
 std::uint64_t physical_memory_bytes();
-/// What the memory cgroups above this process still allow, or UINT64_MAX without a limit.
+/// What the memory cgroups above this process still allow, a reserve for others there left out, or
+/// UINT64_MAX without a limit. The kernel does not refuse what is above a limit, but kills: so ask before.
 std::uint64_t cgroup_available_bytes();
 /// Memory that only this process has (RssAnon): pages of files and shared memory do not count.
 std::uint64_t private_memory_bytes();

@@ -154,3 +154,15 @@ TEST(LowLimit, OfMemoryOfAControlGroup) {
         return end;
     });
 }
+
+TEST(LowLimit, OfMemoryIsToldFromACapacityThatDoesNotFit) {
+    const ControlGroup group("memory", "memory.limit_in_bytes", std::to_string(64 * kMiB));
+    if (!group) GTEST_SKIP() << "no control group can be made here";
+    const std::string told = group.ask([] {
+        const aiomq_test::TestPool pool({.capacity = 1 << 19});
+        return std::to_string(pool.created()) + " " + pool.error_text();
+    });
+    EXPECT_TRUE(told.starts_with(std::to_string(-ENOMEM) + " ")) << told;
+    EXPECT_NE(told.find("capacity"), std::string::npos) << told;
+    EXPECT_EQ(group.number("memory.oom_control", "oom_kill"), 0U);
+}
