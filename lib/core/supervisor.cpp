@@ -400,11 +400,11 @@ int Supervisor::backoff_ms() const {
     return failed_starts_ == 0 ? 0 : kFirstBackoffMs << std::min(failed_starts_, kBackoffDoublings);
 }
 
-/// When this worker, or the one that left this place last, was asked to retire; 0: it was not.
+/// When this worker, or the one that left this place last, was asked to retire; 0: it was not. Who has not
+/// said yet that it is ready may have been asked all the same.
 std::uint64_t Supervisor::asked_ns(const Child &child) const {
     if (child.pid == 0) return child.asked_ns;
-    const WorkerArea &area = pool_.segment().area(child.worker);
-    return area.state.load_acquire() == AIOMQ_WORKER_RETIRING ? area.asked_ns.load_relaxed() : 0;
+    return pool_.segment().area(child.worker).asked_ns.load_relaxed();
 }
 
 /// Whether all workers were asked to leave when @child was: then it is the end of a service or of a

@@ -6,6 +6,7 @@
 #include "../support/clock.hpp"
 #include "../support/go_signal.hpp"
 #include "../support/pool_fixture.hpp"
+#include "../support/process.hpp"
 
 using aiomq_test::GoSignal;
 using aiomq_test::GroupOptions;
@@ -227,6 +228,27 @@ TEST(Sigterm, ToEveryIdleWorkerAtOnceEndsThePool) {
     for (const pid_t pid : pids) kill(pid, SIGTERM);
     pool.wait_until([&] { return aiomq_pool_state(pool.get(), nullptr, 0) == AIOMQ_POOL_ENDED; });
     EXPECT_EQ(aiomq_pool_join(pool.get(), 0), 0);
+}
+
+TEST(Sigterm, ToEveryWorkerAtOnceCountsOneThatIsStillStarting) {
+    GoSignal start;  // the other way round: while the file exists workers do not get ready
+    TestPool pool({.workers = 2, .environment = {std::string("AIOMQ_TEST_HOLD=") + start.path()}});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    start.give();
+    const auto old = pool.worker_stats(0).pid;
+    kill(old, SIGKILL);
+    pool.wait_until([&] {
+        const auto pid = pool.worker_stats(0).pid;
+        return pid != 0 && pid != old && aiomq_test::catches(pid, SIGTERM);
+    });
+    for (std::uint32_t worker = 0; worker < 2; ++worker) pool.signal_worker(worker, SIGTERM);
+    // The one that was ready leaves, and is not replaced.
+    pool.wait_until([&] { return !pool.events(AIOMQ_EVENT_CLOSED).empty(); });
+    ASSERT_EQ(pool.events(AIOMQ_EVENT_CLOSED).size(), 1U);
+    EXPECT_NE(pool.events(AIOMQ_EVENT_CLOSED)[0].find("SIGTERM"), std::string::npos);
+    start.take();
+    pool.wait_until([&] { return aiomq_pool_state(pool.get(), nullptr, 0) == AIOMQ_POOL_ENDED; });
+    EXPECT_EQ(pool.worker_stats(1).restarts, 0U);
 }
 
 TEST(Sigterm, ToOneWorkerAfterTheOtherReplacesBoth) {

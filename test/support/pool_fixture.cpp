@@ -233,6 +233,15 @@ void misbehave_before_open(const std::string &mode) {
     if (mode == "other_version") pretend_other_version();
 }
 
+aiomq_worker *held_worker = nullptr;
+
+/// As a program whose start takes long, and which can be asked to leave all the while.
+void hold(aiomq_worker *worker, const char *path) {
+    held_worker = worker;
+    signal(SIGTERM, [](int) { aiomq_worker_retire(held_worker); });
+    while (access(path, F_OK) == 0) usleep(1000);
+}
+
 }  // namespace
 
 void run_as_worker() {
@@ -254,6 +263,7 @@ void run_as_worker() {
         aiomq_worker_abort(worker, "the initializer raised: no such table");
         _exit(6);
     }
+    if (const char *path = getenv("AIOMQ_TEST_HOLD")) hold(worker, path);
     aiomq_run_options options;
     aiomq_run_options_init(&options, sizeof options);
     options.handlers = bodies().data();

@@ -148,6 +148,7 @@ std::string in_child(const std::function<std::string()> &body);
 /// This process's environment behind @more. Variables that the workers here look at:
 ///   AIOMQ_TEST_MODE         how a worker misbehaves before it is ready, see run_as_worker()
 ///   AIOMQ_TEST_REFUSE       a path: while it exists a worker that starts ends with status 3
+///   AIOMQ_TEST_HOLD         a path: while it exists a worker does not say that it is ready; SIGTERM retires it
 ///   AIOMQ_TEST_COUNT        set: each start writes a byte to fd AIOMQ_EXTRA_FD_BASE
 ///   AIOMQ_TEST_CONCURRENCY  items at once
 std::vector<std::string> own_environment(const std::vector<std::string> &more = {});

@@ -20,6 +20,17 @@ inline char state_of(pid_t pid) {
     return state;
 }
 
+/// Whether it has a handler for @signal.
+inline bool catches(pid_t pid, int signal) {
+    FILE *file = fopen(("/proc/" + std::to_string(pid) + "/status").c_str(), "re");
+    unsigned long long caught = 0;
+    char line[256];
+    while (file != nullptr && fgets(line, sizeof line, file) != nullptr)
+        if (sscanf(line, "SigCgt: %llx", &caught) == 1) break;
+    if (file != nullptr) fclose(file);
+    return (caught >> (signal - 1) & 1) != 0;
+}
+
 /// Returns when it has stopped, or is gone.
 inline void stop(pid_t pid) {
     kill(pid, SIGSTOP);
