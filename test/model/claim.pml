@@ -132,7 +132,12 @@ proctype worker(byte w) {
             if :: untold -> worker_wakes_application() :: else fi;
 #endif
             if
+#ifdef BUG_OWNER_LATER
+            :: atomic { phase[s] == READY -> phase[s] = CLAIMED; owner[s] = NONE };
+                owner[s] = w;
+#else
             :: atomic { phase[s] == READY -> phase[s] = CLAIMED; owner[s] = w };
+#endif
                 atomic { started[s] = 1; assert(!ran[task[s]]); ran[task[s]] = 1 };
                 task[s] == 0 || !ran[0] || has_outcome[0]; /* the body */
                 finish_task(w)

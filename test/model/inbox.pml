@@ -1,28 +1,23 @@
 /* inbox.pml: what does not fit a worker's inbox waits with the dispatcher and is not forgotten.
  *
  * What is modelled   pool_submit.cpp (locked_post, locked_flush_inbox, locked_flush_inboxes), pool.cpp
- *                    (dispatch: flush, announce, flush again, block), worker.cpp (take_inbox, sleep),
- *                    lane.hpp (cursors and published indices on both sides).
- * Processes          the application, which posts MESSAGES messages and sleeps in between, as often as it
- *                    likes; one worker, which takes its inbox whenever it likes and sleeps; an inbox of
- *                    CELLS cells; a poster, another thread of the application, which posts under the mutex
- *                    while the application may be blocked.
+ *                    (locked_drain_lanes), supervisor.cpp (on_signal), worker.cpp (take_inbox, sleep), lane.hpp
+ *                    (cursors and published indices on both sides).
+ * Processes          the application, which posts MESSAGES messages and then does nothing: it may be busy,
+ *                    or block for something else; the supervisor, which looks when it is woken; one worker,
+ *                    which takes its inbox whenever it likes and sleeps; an inbox of CELLS cells. The
+ *                    application's own look, in dispatch(), would only help.
  * Properties         messages arrive in order (assertion); when nobody can go on, all of them have arrived:
- *                    else worker or application block at the end with overflow left, which is an invalid
- *                    end state.
+ *                    else the worker blocks at the end with overflow left, which is an invalid end state.
  * Memory order       sequentially consistent, as Spin is; the code has seq_cst operations in all places that
- *                    matter here: `inbox_waiting` against the lane's head, tail against the sleeping bit,
- *                    head against the application's flag. The head's store is modelled with a store buffer
- *                    in the mutant BUG_RELAXED_HEAD. Deaths are not modelled: a successor's lanes begin
- *                    anew, and what waited for its predecessor is void.
- * Mutants            BUG_NO_SECOND_PUSH, BUG_NO_SECOND_FLUSH, BUG_RELAXED_HEAD, BUG_NO_WAITING_LOOK,
- *                    BUG_NO_SECOND_LOOK.
+ *                    matter here: `inbox_waiting` against the lane's head, tail against the sleeping bit.
+ *                    The head's store is modelled with a store buffer in the mutant BUG_RELAXED_HEAD.
+ *                    Deaths are not modelled: a successor's lanes begin anew, and what waited for its
+ *                    predecessor is void.
+ * Mutants            see run.py. BUG_TELL_APPLICATION: the worker wakes who may not look.
  */
 #ifndef MESSAGES
 #define MESSAGES 3
-#endif
-#ifndef POSTED /* of them, by the other thread */
-#define POSTED 1
 #endif
 #ifndef CELLS
 #define CELLS 1
@@ -35,14 +30,13 @@ byte cursor;             /* the writer's */
 bit waiting;             /* WorkerRecord::inbox_waiting */
 
 bit asleep, token;       /* the worker's */
-bit app_sleeps, app_token;
+bit supervisor_token;
 
 /* Private to the dispatcher, under its mutex. */
 bit mutex;
 byte posted;             /* messages that locked_post() was given */
 byte next_push;          /* the first that is not in the lane: posted - next_push are in overflow */
 bit overflow;
-bit armed, token_due;
 
 byte taken;              /* by the worker */
 
@@ -83,69 +77,44 @@ inline wake_worker() {
 
 inline flush_inboxes() {
     if
-    :: overflow -> overflow = 0; flush_inbox(); wake_worker()
+    :: overflow ->
+        overflow = 0;
+        if :: LEFT -> flush_inbox(); wake_worker() :: else fi
     :: else
     fi
 }
 
+/* locked_post(): straight into the lane unless others wait already, and then as many as fit. */
 inline post() {
     posted++;
-    flush_inbox(); /* the direct push is its first step */
+    if
+    :: next_push + 1 == posted && cursor - head < CELLS ->
+        d_step { cell[cursor % CELLS] = next_push; next_push++; cursor++ };
+        tail = cursor
+    :: else -> flush_inbox()
+    fi;
     wake_worker()
 }
 
 active proctype application() {
-    bit was_armed;
-    byte mine;
     do
-    :: taken == MESSAGES -> break
-    :: else ->
-        lock();
-        do
-        :: mine < MESSAGES - POSTED -> post(); mine++
-        :: break
-        od;
-        was_armed = armed;
-        if
-        :: armed ->
-            armed = 0;
-            if :: atomic { app_sleeps -> app_sleeps = 0 } :: else -> token_due = 1 fi
-        :: else
-        fi;
-        d_step {
-            if :: (was_armed || token_due) && app_token -> app_token = 0; token_due = 0 :: else fi;
-            was_armed = 0
-        };
-        flush_inboxes();
-        app_sleeps = 1;
-#ifndef BUG_NO_SECOND_FLUSH
-        flush_inboxes();
-#endif
-        armed = 1;
-        unlock();
-        if
-        :: app_token                  /* its eventfd is readable */
-        :: mine < MESSAGES - POSTED /* or something else woke its loop */
-        :: taken == MESSAGES
-        fi
-    od
-}
-
-active proctype poster() {
-    byte mine;
-    do
-    :: mine < POSTED -> lock(); post(); unlock(); mine++
+    :: posted < MESSAGES -> lock(); post(); unlock()
     :: else -> break
     od
 }
 
-/* wake_application() of the worker. */
-inline wake_application() {
-    if
-    :: app_sleeps -> if :: atomic { app_sleeps -> app_sleeps = 0 }; app_token = 1 :: else fi
-    :: else
-    fi
+active proctype supervisor() {
+end_idle:
+    do
+    :: supervisor_token -> supervisor_token = 0; lock(); flush_inboxes(); unlock()
+    od
 }
+
+#ifdef BUG_TELL_APPLICATION
+#define tell() skip
+#else
+#define tell() supervisor_token = 1
+#endif
 
 active proctype worker() {
     byte own; /* its cursor */
@@ -159,14 +128,14 @@ active proctype worker() {
 #ifdef BUG_RELAXED_HEAD
         if
         :: head = own;
-            if :: waiting -> wake_application() :: else fi
-        :: if :: waiting -> wake_application() :: else fi;
+            if :: waiting -> tell() :: else fi
+        :: if :: waiting -> tell() :: else fi;
             head = own
         fi
 #else
         head = own;
 #ifndef BUG_NO_WAITING_LOOK
-        if :: waiting -> wake_application() :: else fi
+        if :: waiting -> tell() :: else fi
 #endif
 #endif
     :: own == tail -> /* sleep() */

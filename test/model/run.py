@@ -73,6 +73,7 @@ MODELS = {
             "BUG_CONSUME_IF_DUE TASKS=3 WORKERS=1",
             "BUG_NO_MUTEX TASKS=1 KILLS=1",
             "BUG_NO_REHINT TASKS=1 KILLS=1",
+            "BUG_OWNER_LATER TASKS=1 KILLS=1",
             "BUG_NO_WAKE_ALL TASKS=1 KILLS=1",
             "BUG_TRUST_ANNOUNCEMENT TASKS=1 KILLS=1",
         ),
@@ -127,14 +128,14 @@ MODELS = {
         mutants=("BUG_NO_AUDIT", "BUG_AUDIT_ONCE"),
     ),
     "inbox": Model(
-        short=("", "MESSAGES=5 POSTED=2 CELLS=2"),
-        exhaustive=("MESSAGES=8 POSTED=3 CELLS=2",),
+        short=("", "MESSAGES=5 CELLS=2"),
+        exhaustive=("MESSAGES=20 CELLS=4",),
         mutants=(
             "BUG_NO_SECOND_PUSH",
-            "BUG_NO_SECOND_FLUSH",
             "BUG_NO_SECOND_LOOK",
             "BUG_NO_WAITING_LOOK",
             "BUG_RELAXED_HEAD",
+            "BUG_TELL_APPLICATION",
         ),
     ),
     "nested": Model(
@@ -195,6 +196,26 @@ MODELS = {
             "BUG_STAMP_BESIDE MANY",
             "BUG_NOT_FOR_UNSTARTED TASKS=1",
             "BUG_ALWAYS_SET TASKS=1",
+        ),
+    ),
+    "retire": Model(
+        short=("ALL ASKS=0 TASKS=1", "TASKS=1 ITEMS=1"),
+        exhaustive=(
+            "TASKS=1",
+            "ALL TASKS=1",
+            "ALL ASKS=0 ITEMS=1",
+            "ALL ASKS=0 TASKS=1 KILLS=1",
+        ),
+        mutants=(
+            "BUG_NO_LAST_LOOK TASKS=1 ASKS=2",
+            "BUG_NO_SELF_SIGNAL TASKS=1",
+            "BUG_LEAVES_RUNNING TASKS=1",
+            "BUG_NO_RECOVERY TASKS=1",
+            "BUG_FROM_BASE TASKS=1",
+            "BUG_RESPAWN_AT_ONCE ALL ASKS=0 TASKS=1",
+            "BUG_RESPAWN_WHEN_CLOSING ALL ASKS=0 TASKS=1 KILLS=1",
+            "BUG_ONE_IS_ALL TASKS=1",
+            "BUG_STARTING_NOT_ASKED ALL TASKS=1",
         ),
     ),
     "keyed": Model(
