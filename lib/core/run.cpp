@@ -93,7 +93,9 @@ int RunLoop::run() {
         const bool answered = error == 0 && take_answers();
         const bool others = event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED) > 1;
         if (more || answered) {
-            if (others) event_base_loop(base, EVLOOP_NONBLOCK);
+            // Once: a wake-up that came late leaves our descriptor readable until we sleep, and
+            // libevent would go round for as long as anything is.
+            if (others) event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
             continue;
         }
         timeouts.settle();
