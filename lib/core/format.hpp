@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "atomic.hpp"
+#include "versioned.hpp"
 
 namespace aiomq {
 
@@ -38,9 +39,8 @@ inline constexpr std::size_t kAbortTextBytes = 3072;
 /// Arena granule: blocks are multiples of this and aligned to it.
 inline constexpr std::uint64_t kBlockAlign = 64;
 
-/// One event of the supervisor; same layout as aiomq_event.
-struct EventRecord {
-    Atomic<std::uint64_t> sequence;  ///< written last; 0 while the entry changes
+/// One event of the supervisor; behind its sequence, the same layout as aiomq_event.
+struct EventEntry {
     std::uint64_t time_ns;
     std::uint32_t kind;
     std::uint32_t worker;
@@ -48,6 +48,7 @@ struct EventRecord {
     std::int32_t status;
     char text[224];
 };
+using EventRecord = Versioned<EventEntry>;
 static_assert(sizeof(EventRecord) == 256);
 
 /// A function's name in the request arena.

@@ -189,26 +189,24 @@ void Pool::locked_event(EventKind kind, std::uint32_t worker, std::int32_t pid, 
                         std::string text) {
     std::replace(text.begin(), text.end(), '\n', ' ');
     const std::uint64_t sequence = counters().events.load_relaxed() + 1;
-    EventRecord &record = segment_->event(sequence);
-    record.sequence.store_release(0);
-    record.time_ns = sys::realtime_ns();
-    record.kind = static_cast<std::uint32_t>(kind);
-    record.worker = worker;
-    record.pid = pid;
-    record.status = status;
-    std::memset(record.text, 0, sizeof record.text);
-    text.copy(record.text, sizeof record.text - 1);
-    record.sequence.store_release(sequence);
+    EventEntry entry{};
+    entry.time_ns = sys::realtime_ns();
+    entry.kind = static_cast<std::uint32_t>(kind);
+    entry.worker = worker;
+    entry.pid = pid;
+    entry.status = status;
+    text.copy(entry.text, sizeof entry.text - 1);
+    segment_->event(sequence).write(sequence, entry);
     counters().events.store_relaxed(sequence);
     if (config_.log == nullptr) return;
     aiomq_event event{};
     event.sequence = sequence;
-    event.time_ns = record.time_ns;
-    event.kind = record.kind;
+    event.time_ns = entry.time_ns;
+    event.kind = entry.kind;
     event.worker = worker;
     event.pid = pid;
     event.status = status;
-    std::memcpy(event.text, record.text, sizeof event.text);
+    std::memcpy(event.text, entry.text, sizeof event.text);
     if (!log_.push(event)) ++log_dropped_;
     wake_application();
 }

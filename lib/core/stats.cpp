@@ -271,15 +271,16 @@ int View::task(std::uint32_t slot, aiomq_task_stats &ret_stats) const {
         const SlotWord word = this->word(slot);
         if (word.phase() != Phase::kClaimed) return -ENODATA;
         if (word.worker() >= layout_.workers) return -EBADMSG;
+        // Acquire: the second look at the word is not made before any of these.
         const auto read = [&](std::uint32_t field) {
-            return in_request<HalfWord>(slot, field).load_relaxed();
+            return in_request<HalfWord>(slot, field).load_acquire();
         };
         aiomq_task_stats stats{};
         stats.struct_bytes = sizeof stats;
         stats.worker = word.worker();
         stats.queue = word.queue();
-        stats.task_id = in_request<Word>(slot, fields_.request_task_id).load_relaxed();
-        stats.age_ns = since(in_request<Word>(slot, fields_.request_submitted_ns).load_relaxed());
+        stats.task_id = in_request<Word>(slot, fields_.request_task_id).load_acquire();
+        stats.age_ns = since(in_request<Word>(slot, fields_.request_submitted_ns).load_acquire());
         stats.attempt = read(fields_.request_attempt);
         stats.items = read(fields_.request_items);
         // Counts from the task's first item, in every attempt.
@@ -298,18 +299,18 @@ int View::task(std::uint32_t slot, aiomq_task_stats &ret_stats) const {
 
 int View::event(std::uint64_t sequence, aiomq_event &ret_event) const {
     if (sequence == 0) return -ENOENT;
-    const auto &record = at<EventRecord>(layout_.events_offset)[sequence % kEventCount];
+    EventEntry entry;
+    if (!at<EventRecord>(layout_.events_offset)[sequence % kEventCount].read(sequence, entry))
+        return -ENOENT;
     aiomq_event event{};
-    if (record.sequence.load_acquire() != sequence) return -ENOENT;
     event.sequence = sequence;
-    event.time_ns = record.time_ns;
-    event.kind = record.kind;
-    event.worker = record.worker;
-    event.pid = record.pid;
-    event.status = record.status;
-    std::memcpy(event.text, record.text, sizeof event.text);
+    event.time_ns = entry.time_ns;
+    event.kind = entry.kind;
+    event.worker = entry.worker;
+    event.pid = entry.pid;
+    event.status = entry.status;
+    std::memcpy(event.text, entry.text, sizeof event.text);
     event.text[sizeof event.text - 1] = '\0';
-    if (record.sequence.load_acquire() != sequence) return -ENOENT;  // overwritten meanwhile
     ret_event = event;
     return 0;
 }
