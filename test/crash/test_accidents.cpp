@@ -72,10 +72,9 @@ int leave_a_program(const aiomq_call *, aiomq_item *ret) {
 int use_a_pool(const aiomq_call *call, aiomq_item *ret) {
     aiomq_pool_options options;
     aiomq_pool_options_init(&options, sizeof options);
-    const char *argv[] = {"/proc/self/exe", nullptr};
     options.label = "inner";
     options.workers = 1;
-    options.argv = argv;
+    options.argv = aiomq_test::own_command();
     aiomq_pool *pool = nullptr;
     if (const int error = aiomq_pool_create(&options, &pool); error != 0) return error;
     const std::string text = payload_of(call);

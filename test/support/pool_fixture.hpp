@@ -40,6 +40,12 @@ std::string payload_of(const aiomq_call *call);
 int return_text(const std::string &text, aiomq_item *ret);
 int return_integer(std::int64_t value, aiomq_item *ret);
 
+/// The test program itself, as the default program of pools.
+inline constexpr char kOwnProgram[] = "/proc/self/exe";
+/// What starts the test program itself, NULL at the end. Under an emulator of another machine, which
+/// AIOMQ_TEST_EMULATOR names, its name comes first: the kernel alone can't start such a program.
+const char *const *own_command();
+
 /// One finished item.
 struct Outcome {
     int status = 0;
@@ -81,7 +87,7 @@ struct PoolOptions {
     void *log_user = nullptr;
     std::vector<int> extra_fds{};
     std::string label = "test";
-    std::string program = "/proc/self/exe";
+    std::string program = kOwnProgram;
     std::function<void(aiomq_pool_options &)> adjust{};  ///< whatever is not above
     std::vector<std::string> queues{};
     std::vector<GroupOptions> groups{};  ///< then `workers` does not count
