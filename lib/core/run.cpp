@@ -72,10 +72,11 @@ int RunLoop::run() {
         base = own.get();
     }
     if (base == nullptr) return -ENOMEM;
+    // It must be read right here: EVLOOP_NONBLOCK goes round as long as anything is ready.
     const std::unique_ptr<event, EventDeleter> wake(event_new(
         base, worker_.fd(), EV_READ | EV_PERSIST,
-        [](evutil_socket_t, short, void *self) { static_cast<RunLoop *>(self)->readable_ = true; },
-        this));
+        [](evutil_socket_t, short, void *worker) { static_cast<Worker *>(worker)->wake(true); },
+        &worker_));
     if (wake == nullptr || event_add(wake.get(), nullptr) != 0) return -ENOMEM;
     const TermHandler on_sigterm(worker_);
     if (const int error = worker_.ready(); error != 0 && error != -EALREADY) return error;
@@ -109,7 +110,7 @@ int RunLoop::run() {
         const timeval again{0, kRetryMicroseconds};
         if (blocked_) event_base_loopexit(base, &again);
         event_base_loop(base, EVLOOP_ONCE);
-        worker_.wake(std::exchange(readable_, false));
+        worker_.wake(false);
         blocked_ = false;
     }
     worker_.loop = nullptr;

@@ -62,7 +62,6 @@ class RunLoop {
     Timeouts *timeouts_ = nullptr;  ///< while run() is running
     bool blocked_ = false;          ///< no room for outcomes: wait for releases
     bool ended_ = false;
-    bool readable_ = false;  ///< the worker's fd was seen readable
 };
 
 }  // namespace aiomq
