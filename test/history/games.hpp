@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <string>
 
+#include "../support/evidence.hpp"
 #include "../unit/seeded.hpp"
 #include "fault.hpp"
 #include "linearize.hpp"
@@ -57,14 +58,20 @@ Outcome play(Series series, Fault fault = Fault::kNone, std::size_t from = 0, st
     return outcome;
 }
 
-/// Nothing is wrong in any history.
+/// Nothing is wrong in any history. A long series leaves its figures as history-@name.
 template <typename Table>
-void expect_sound(std::uint64_t few, std::uint64_t many) {
+void expect_sound(const char *name, std::uint64_t few, std::uint64_t many) {
     const Outcome outcome = play<Table>({seed(), rounds(few, many)});
-    std::printf("%llu histories, %llu calls, %llu cut short by a kill\n",
-                static_cast<unsigned long long>(outcome.played),
-                static_cast<unsigned long long>(outcome.calls),
-                static_cast<unsigned long long>(outcome.killed_in_a_call));
+    const std::string figures =
+        "\"histories\": " + std::to_string(outcome.played) +
+        ", \"calls\": " + std::to_string(outcome.calls) +
+        ", \"killed_in_a_call\": " + std::to_string(outcome.killed_in_a_call) +
+        ", \"not_linearizable\": " + (outcome.trouble.empty() ? "0" : "1");
+    std::printf("%s: %s\n", name, figures.c_str());
+    if (stress())
+        leave_evidence(std::string("history-") + name,
+                       "histories of processes that are killed, each linearizable", figures,
+                       "meson test --setup stress --suite history", seed());
     if (!outcome.trouble.empty()) ADD_FAILURE() << outcome.trouble;
     EXPECT_GT(outcome.killed_in_a_call, 0U);
 }

@@ -16,11 +16,13 @@ using OnePusher = Table<RingGame<Capacity, true>>;
 }  // namespace
 
 TEST(RingHistory, IsThatOfABoundedQueueWithManyPushers) {
-    expect_sound<Shared<2>>(400, 200000);
-    expect_sound<Shared<1>>(100, 100000);
+    expect_sound<Shared<2>>("ring", 400, 100000);
+    expect_sound<Shared<1>>("ring-of-one", 100, 30000);
 }
 
-TEST(RingHistory, IsThatOfABoundedQueueWithOnePusher) { expect_sound<OnePusher<2>>(300, 200000); }
+TEST(RingHistory, IsThatOfABoundedQueueWithOnePusher) {
+    expect_sound<OnePusher<2>>("ring-one-pusher", 300, 50000);
+}
 
 TEST(RingHistory, ShowsEachMutantOfTheRing) {
     using Game = Shared<2>::Played;

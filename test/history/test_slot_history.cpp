@@ -6,7 +6,9 @@
 
 using namespace aiomq_test;  // NOLINT(google-build-using-namespace)
 
-TEST(SlotHistory, IsThatOfOneTransitionAtATime) { expect_sound<Table<SlotGame>>(800, 400000); }
+TEST(SlotHistory, IsThatOfOneTransitionAtATime) {
+    expect_sound<Table<SlotGame>>("slot", 800, 100000);
+}
 
 TEST(SlotHistory, ShowsEachMutantOfTheSlot) {
     using aiomq::Slot;

@@ -20,13 +20,13 @@ class SteppedHistory : public testing::Test {
 }  // namespace
 
 TEST_F(SteppedHistory, OfTheRingIsThatOfABoundedQueueWithManyPushers) {
-    expect_sound<Stepper<RingGame<2, false>>>(50, 5000);
+    expect_sound<Stepper<RingGame<2, false>>>("stepped-ring", 50, 1000);
 }
 
 TEST_F(SteppedHistory, OfTheRingIsThatOfABoundedQueueWithOnePusher) {
-    expect_sound<Stepper<RingGame<2, true>>>(50, 5000);
+    expect_sound<Stepper<RingGame<2, true>>>("stepped-ring-one-pusher", 50, 1000);
 }
 
 TEST_F(SteppedHistory, OfTheSlotIsThatOfOneTransitionAtATime) {
-    expect_sound<Stepper<SlotGame>>(50, 5000);
+    expect_sound<Stepper<SlotGame>>("stepped-slot", 50, 1000);
 }
