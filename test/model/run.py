@@ -200,6 +200,19 @@ MODELS = {
             "BUG_ALWAYS_SET TASKS=1",
         ),
     ),
+    "progress": Model(
+        short=("", "LANE=2"),
+        exhaustive=("CHUNKS=5 LANE=2",),
+        mutants=(
+            "BUG_HINT_FIRST",
+            "BUG_NAMED_BEFORE_ZEROED",
+            "BUG_NO_APP_SECOND_LOOK",
+            "BUG_NO_FLUSH",
+            "BUG_NO_SETTLE",
+            "BUG_RESCAN_DONE_ONLY",
+            "BUG_STALE_BLOCK",
+        ),
+    ),
     "retire": Model(
         short=("ALL ASKS=0 TASKS=1", "TASKS=1 ITEMS=1"),
         exhaustive=(
