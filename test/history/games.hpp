@@ -76,6 +76,22 @@ void expect_sound(const char *name, std::uint64_t few, std::uint64_t many) {
     EXPECT_GT(outcome.killed_in_a_call, 0U);
 }
 
+/// A seed gives the same history whatever was played before it.
+template <typename Table>
+void expect_repeatable(std::uint64_t games) {
+    using Game = typename Table::Played;
+    const auto played = [](Table &table, std::uint64_t seed) {
+        table.play(seed, {});
+        return drawn<typename Game::Specification>(Game::history(table.record()), {});
+    };
+    Table table;
+    for (std::uint64_t i = 0; i < games; ++i) {
+        const std::string first = played(table, seed() + i);
+        Table other;
+        ASSERT_EQ(played(other, seed() + i), first);
+    }
+}
+
 /// Of this many histories at least one shows a mutant; which, follows from the seeds alone.
 inline constexpr std::uint64_t kEnough = 60000;
 

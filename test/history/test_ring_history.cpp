@@ -24,6 +24,8 @@ TEST(RingHistory, IsThatOfABoundedQueueWithOnePusher) {
     expect_sound<OnePusher<2>>("ring-one-pusher", 300, 50000);
 }
 
+TEST(RingHistory, IsTheSameForTheSameSeed) { expect_repeatable<Shared<2>>(30); }
+
 TEST(RingHistory, ShowsEachMutantOfTheRing) {
     using Game = Shared<2>::Played;
     constexpr std::size_t kCells = offsetof(Game, cells);

@@ -30,3 +30,5 @@ TEST_F(SteppedHistory, OfTheRingIsThatOfABoundedQueueWithOnePusher) {
 TEST_F(SteppedHistory, OfTheSlotIsThatOfOneTransitionAtATime) {
     expect_sound<Stepper<SlotGame>>("stepped-slot", 50, 1000);
 }
+
+TEST_F(SteppedHistory, IsTheSameForTheSameSeed) { expect_repeatable<Stepper<SlotGame>>(10); }
