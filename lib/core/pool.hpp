@@ -80,6 +80,7 @@ struct alignas(kLineBytes) TaskRecord {
     bool mourned = false;  ///< workers' deaths are counted for it, see Deaths
     bool split = false;    ///< other slots have items of this task too, see SplitTask
     std::uint16_t retries = 0;
+    std::uint8_t queue = 0;  ///< the slot's word says it too, but workers can write that
     std::unique_ptr<std::vector<bool>> delivered;  ///< per item, once some were delivered early
 };
 
@@ -278,7 +279,7 @@ class Pool {
     }
     void locked_publish_hints();
     /// What was taken back of a slot is READY again; a plain task's hint comes with locked_rehint().
-    void locked_make_ready(std::uint32_t slot, std::uint32_t queue, ItemRange range);
+    void locked_make_ready(std::uint32_t slot, ItemRange range);
     /// Tells a worker about to be spawned of the keyed tasks that wait for it.
     void locked_hint_keyed(std::uint32_t worker);
     /// A place can't be filled for now, or is filled again: its keys go to others, or come back.
@@ -347,7 +348,7 @@ class Pool {
     void enrol(std::uint32_t worker);
     std::uint32_t locked_worker_of(std::uint64_t key, std::uint32_t queue) const;
     void locked_keep_key(std::uint32_t slot, std::uint64_t key);
-    void locked_make_keyed_ready(std::uint32_t slot, std::uint32_t queue, ItemRange range);
+    void locked_make_keyed_ready(std::uint32_t slot, ItemRange range);
     void locked_post_hint(std::uint32_t slot);
     std::vector<std::uint32_t> locked_waiting_keyed() const;
     void locked_wake_workers(std::uint32_t queue, std::uint64_t tasks);

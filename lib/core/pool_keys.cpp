@@ -51,16 +51,17 @@ void Pool::locked_keep_key(std::uint32_t slot, std::uint64_t key) {
     keys_[slot] = key;
 }
 
-void Pool::locked_make_keyed_ready(std::uint32_t slot, std::uint32_t queue, ItemRange range) {
+void Pool::locked_make_keyed_ready(std::uint32_t slot, ItemRange range) {
+    const std::uint32_t queue = tasks_[slot].queue;
     publish_keyed(segment_->slot(slot), queue, locked_worker_of(keys_[slot], queue), range);
     locked_post_hint(slot);
 }
 
-void Pool::locked_make_ready(std::uint32_t slot, std::uint32_t queue, ItemRange range) {
+void Pool::locked_make_ready(std::uint32_t slot, ItemRange range) {
     if ((tasks_[slot].flags & AIOMQ_TASK_KEYED) != 0)
-        locked_make_keyed_ready(slot, queue, range);
+        locked_make_keyed_ready(slot, range);
     else
-        publish_ready(segment_->slot(slot), queue, range);
+        publish_ready(segment_->slot(slot), tasks_[slot].queue, range);
 }
 
 void Pool::locked_post_hint(std::uint32_t slot) {
@@ -95,14 +96,9 @@ void Pool::locked_avoid(std::uint32_t worker, bool avoid) {
     for (const std::uint32_t slot : locked_waiting_keyed()) {
         Slot &line = segment_->slot(slot);
         const SlotWord word(line.word.load_relaxed());
-        if (word.queue() >= rings_.size()) {
-            locked_corrupt("the word of slot " + std::to_string(slot));
-            return;
-        }
-        if (word.worker() == locked_worker_of(keys_[slot], word.queue())) continue;
+        if (word.worker() == locked_worker_of(keys_[slot], tasks_[slot].queue)) continue;
         if (!withdraw(line)) continue;  // claimed just now
-        locked_make_keyed_ready(slot, word.queue(),
-                                {segment_->request(slot).item_base, tasks_[slot].upto});
+        locked_make_keyed_ready(slot, {segment_->request(slot).item_base, tasks_[slot].upto});
     }
 }
 

@@ -114,6 +114,7 @@ bool Pool::locked_split_slot(std::uint32_t slot) {
     part.flags = task.flags;
     part.attempt = task.attempt;
     part.retries = task.retries;
+    part.queue = task.queue;
     if ((part.flags & request_flag::kLimited) != 0) ++limited_;
     part.in_use = true;
     part.cancelled = false;
@@ -123,9 +124,8 @@ bool Pool::locked_split_slot(std::uint32_t slot) {
     }
     whole.slots.push_back(index);
     task.split = part.split = true;
-    const std::uint32_t queue = SlotWord(line.word.load_relaxed()).queue();
-    publish_ready(segment_->slot(index), queue, {middle, part.upto});
-    locked_push_hint(index, queue);
+    publish_ready(segment_->slot(index), part.queue, {middle, part.upto});
+    locked_push_hint(index, part.queue);
     counters().splits.add_by_single_writer(1);
     return true;
 }

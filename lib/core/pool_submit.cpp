@@ -181,6 +181,7 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
     record.flags = task.flags;
     record.attempt = 1;
     record.retries = static_cast<std::uint16_t>(task.retries);
+    record.queue = static_cast<std::uint8_t>(task.queue);
     record.in_use = true;
     record.cancelled = record.split = false;
     if (task.items > 1) ++chunks_;
@@ -190,7 +191,7 @@ int Pool::locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint6
         locked_push_hint(index, task.queue);
     } else {
         locked_keep_key(index, task.key);
-        locked_make_keyed_ready(index, task.queue, {0, task.items});
+        locked_make_keyed_ready(index, {0, task.items});
     }
     if (ret_id != nullptr) *ret_id = request.task_id;
     return 0;
@@ -256,10 +257,10 @@ void Pool::locked_rehint() {
     for (const std::uint32_t slot : ready) {
         const SlotWord word(segment_->slot(slot).word.load_relaxed());
         if (word.phase() != Phase::kReady) continue;  // claimed just now
-        const std::uint32_t queue = word.queue();
+        const std::uint32_t queue = tasks_[slot].queue;
         const bool keyed = (tasks_[slot].flags & AIOMQ_TASK_KEYED) != 0;
         if (keyed && word.keyed()) continue;  // its worker has been told, or will be when it starts
-        if (keyed != word.keyed() || queue >= rings_.size() ||
+        if (keyed != word.keyed() || word.queue() != queue ||
             rings_[queue].put(slot) != RingStatus::kOk) {
             locked_corrupt("queue " + std::to_string(queue) + " can't be filled again");
             return;
@@ -276,12 +277,11 @@ bool Pool::locked_withdraw(std::uint32_t index, int outcome, const ErrorText *er
     TaskRecord &record = tasks_[index];
     const std::uint32_t base = segment_->request(index).item_base;
     if (from > base && SlotWord(slot.word.load_acquire()).phase() == Phase::kReady) {
-        const std::uint32_t queue = SlotWord(slot.word.load_relaxed()).queue();
         if (from >= record.upto || !withdraw(slot)) return false;
         const std::uint32_t upto = std::exchange(record.upto, from);
         locked_deliver_same(index, from, upto, outcome, error, AIOMQ_NO_WORKER);
-        locked_make_ready(index, queue, {base, from});
-        if ((record.flags & AIOMQ_TASK_KEYED) == 0) locked_push_hint(index, queue);
+        locked_make_ready(index, {base, from});
+        if ((record.flags & AIOMQ_TASK_KEYED) == 0) locked_push_hint(index, record.queue);
         locked_publish_hints();
         return false;
     }

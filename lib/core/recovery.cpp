@@ -235,9 +235,8 @@ void Recovery::run_again(std::uint32_t slot, const std::vector<std::uint32_t> &a
     }
     request.attempt = task.attempt;
     request.item_base = next;
-    const std::uint32_t queue = SlotWord(pool_.segment().slot(slot).word.load_relaxed()).queue();
     // Its hint comes with the re-hint of all.
-    pool_.locked_make_ready(slot, queue, {next, task.upto});
+    pool_.locked_make_ready(slot, {next, task.upto});
 }
 
 }  // namespace

@@ -75,13 +75,12 @@ class Memory {
         return aiomq::SlotWord(slot_of(task_id).word.load_acquire());
     }
     bool sleeps(std::uint32_t worker) { return (flags().asleep[0].load_seq() >> worker & 1) != 0; }
-
-  private:
     template <typename T>
     T &at(std::uint64_t offset) {
         return *reinterpret_cast<T *>(bytes_ + offset);  // NOLINT
     }
 
+  private:
     aiomq::Layout layout_{};
     char *bytes_ = nullptr;
 };
