@@ -293,7 +293,11 @@ bool Pool::locked_withdraw(std::uint32_t index, int outcome, const ErrorText *er
     if (record.items == 1 || SlotWord(slot.word.load_acquire()).phase() != Phase::kClaimed)
         return false;
     const ItemRange withdrawn = withdraw_unstarted(slot, from);
-    if (withdrawn.next < withdrawn.end && withdrawn.end <= record.items && withdrawn.next >= base) {
+    if (withdrawn.next >= withdrawn.end) return false;
+    // What lies beyond `upto` has had its outcome.
+    if (withdrawn.end != record.upto || withdrawn.next < base) {
+        locked_corrupt("the item range of slot " + std::to_string(index));
+    } else {
         const std::uint32_t upto = std::exchange(record.upto, withdrawn.next);
         locked_deliver_same(index, withdrawn.next, upto, outcome, error, AIOMQ_NO_WORKER);
     }

@@ -4,6 +4,7 @@
 #include "../support/memory.hpp"
 #include "../support/pool_fixture.hpp"
 
+using aiomq::ItemRange;
 using aiomq::SlotWord;
 using aiomq_test::GoSignal;
 using aiomq_test::Memory;
@@ -60,4 +61,15 @@ TEST_F(Damage, OfTheQueueOfAKeyedTaskSendsItBackToItsOwnQueue) {
     pool.collect_all();
     EXPECT_EQ(pool.outcome(id).status, AIOMQ_OK);
     EXPECT_EQ(pool.outcome(id).attempt, 2U);
+}
+
+TEST_F(Damage, OfARangeGivesNoSecondOutcomeToItemsThatWereTakenBack) {
+    start(6);
+    ASSERT_EQ(aiomq_pool_cancel(pool.get(), id), 0);
+    while (pool.outcomes().size() < 5) ASSERT_TRUE(pool.collect_some());
+    const pid_t worker = memory.record(0).pid;
+    slot().range.store_seq(ItemRange{3, 5}.pack());
+    (void)aiomq_pool_cancel(pool.get(), id);
+    kill(worker, SIGKILL);  // it may be dead already: its pool is over
+    expect_corrupt();
 }
