@@ -3,6 +3,7 @@
 // Everything read from a slot, an outcome or a block chain is checked before it is used: a worker may
 // have scribbled on what it can write. What does not fit ends in locked_corrupt(), never in a wild read.
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "pool.hpp"
@@ -237,8 +238,12 @@ bool Pool::locked_loan_chunk_blocks(std::uint32_t worker, std::uint64_t block, s
                                     Loan &loan) {
     loan.blocks.push_back({worker, block, bytes});
     std::uint64_t offset = segment_->at<OutcomeBlock>(block)->data_offset.load_acquire();
-    // A chain can't have more blocks than the arena has room for.
+    // A chain can't have more blocks than the arena has room for. One that comes back to where it was has
+    // no end, and would fill as much private memory as that first (R. P. Brent, "An improved Monte Carlo
+    // factorization algorithm", BIT 20, 1980: compare with a place that is left behind less and less often).
     std::uint64_t left = segment_->layout().arena_bytes;
+    std::uint64_t mark = offset;
+    std::uint64_t steps = 0;
     while (offset != 0) {
         if (offset % kBlockAlign != 0 ||
             !segment_->in_result_arena(worker, offset, sizeof(DataBlock)))
@@ -250,6 +255,8 @@ bool Pool::locked_loan_chunk_blocks(std::uint32_t worker, std::uint64_t block, s
         loan.blocks.push_back({worker, offset, data.bytes});
         left -= std::min(left, std::max(data.bytes, kBlockAlign));
         offset = data.next_offset;
+        if (offset == mark) return false;
+        if (std::has_single_bit(++steps)) mark = offset;
     }
     return true;
 }

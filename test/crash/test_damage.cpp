@@ -1,5 +1,7 @@
 // Single words of shared memory that the dispatcher once followed too far. Each is damaged at a chosen
 // moment, by a write that a worker could have made.
+#include <fstream>
+
 #include "../support/go_signal.hpp"
 #include "../support/memory.hpp"
 #include "../support/pool_fixture.hpp"
@@ -13,6 +15,13 @@ using aiomq_test::TestPool;
 namespace {
 
 constexpr std::uint64_t kNoQueue = 0x7fULL << 53;  // the queue field of a slot word, all ones
+
+std::uint64_t private_kib() {
+    std::ifstream file("/proc/self/status");
+    for (std::string line; std::getline(file, line);)
+        if (line.starts_with("RssAnon:")) return std::stoull(line.substr(8));
+    return 0;
+}
 
 /// One worker runs the first item of a task for as long as the test likes.
 class Damage : public testing::Test {
@@ -72,4 +81,17 @@ TEST_F(Damage, OfARangeGivesNoSecondOutcomeToItemsThatWereTakenBack) {
     (void)aiomq_pool_cancel(pool.get(), id);
     kill(worker, SIGKILL);  // it may be dead already: its pool is over
     expect_corrupt();
+}
+
+TEST_F(Damage, OfAChainOfBlocksThatComesBackTakesNoMemory) {
+    start(2);
+    pool.wait_until([&] { return slot().block_offset.load_seq() != 0; });
+    const std::uint64_t block = slot().block_offset.load_seq();
+    const std::uint64_t chain = block + (1 << 20);  // where nothing is
+    memory.at<aiomq::DataBlock>(chain) = {chain, sizeof(aiomq::DataBlock)};
+    memory.at<aiomq::OutcomeBlock>(block).data_offset.store_seq(chain);
+    const std::uint64_t before = private_kib();
+    go.give();
+    expect_corrupt();
+    EXPECT_LT(private_kib(), before + (64 << 10));
 }
