@@ -158,8 +158,9 @@ Result<std::unique_ptr<Segment>> Segment::attach(UniqueFd fd, std::uint32_t work
 bool layout_is_sound(const Layout &layout) {
     if (layout.slots == 0 || layout.slots > kMaxSlots || layout.workers == 0 ||
         layout.workers > kMaxWorkers || layout.queues == 0 || layout.queues > kMaxQueues ||
-        layout.reserved_slots >= layout.slots || layout.page_bytes < 4096 ||
-        (layout.page_bytes & (layout.page_bytes - 1)) != 0 || layout.page_bytes > (1U << 21))
+        layout.reserved_slots >= layout.slots || layout.arena_bytes == 0 ||
+        layout.page_bytes < 4096 || (layout.page_bytes & (layout.page_bytes - 1)) != 0 ||
+        layout.page_bytes > (1U << 21))
         return false;
     Layout expected{};
     return plan_layout({layout.slots - layout.reserved_slots, layout.workers, layout.queues,

@@ -85,6 +85,8 @@ bool View::sound() const {
           std::uint64_t{f.function_stride}, l.slots_offset, l.requests_offset, l.records_offset,
           l.workers_offset, l.queues_offset, l.events_offset, l.flags_offset, l.functions_offset})
         if (place % 8 != 0) return false;
+    if (l.queues_offset % alignof(QueueRecord) != 0 || l.flags_offset % alignof(SleepFlags) != 0)
+        return false;
     for (const std::uint32_t word : {f.request_task_id, f.request_submitted_ns})
         if (!word_inside(f.request_stride, word)) return false;
     for (const std::uint32_t half : {f.request_function, f.request_items, f.request_attempt})
@@ -289,7 +291,7 @@ int View::task(std::uint32_t slot, aiomq_task_stats &ret_stats) const {
         stats.started = std::min(range.next, stats.items);
         const std::string_view name =
             cut(function_name(read(fields_.request_function)), sizeof stats.function - 1);
-        std::memcpy(stats.function, name.data(), name.size());
+        name.copy(stats.function, name.size());  // which may be none at all, without an address
         if (this->word(slot).bits() != word.bits()) continue;  // it ended meanwhile
         ret_stats = stats;
         return 0;

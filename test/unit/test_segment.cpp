@@ -235,6 +235,12 @@ TEST(Attach, RefusesALayoutOfAnotherSize) {
     EXPECT_TRUE(contains(text, "damaged")) << "sound in itself, but the file is smaller: " << text;
 }
 
+TEST(Attach, RefusesArenasOfNoBytes) {
+    Layout layout{};
+    ASSERT_TRUE(plan_layout({64, 2, 1, 0, sys::page_size()}, layout));
+    EXPECT_FALSE(layout_is_sound(layout));
+}
+
 TEST(Attach, RefusesAWorkerThatThePoolHasNot) {
     EXPECT_NE(refusal([](Header &) {}, 2), "");
     EXPECT_NE(refusal([](Header &) {}, UINT32_MAX), "");
