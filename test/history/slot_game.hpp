@@ -8,8 +8,10 @@
 namespace aiomq_test {
 
 /// Process 0 is the dispatcher, which is not killed: everything ends with it. 1 and 2 are workers, 3 and 4
-/// their successors, who come when the dispatcher knows that they are dead.
-struct SlotGame {
+/// their successors, who come when the dispatcher knows that they are dead. A word that is taken back from
+/// the dead must be one that was read when they were known to be; @kLooksTooSoon: it is not.
+template <bool kLooksTooSoon>
+struct BasicSlotGame {
     using Specification = SlotSpecification;
     static constexpr std::uint32_t players = 5;
     static constexpr std::uint32_t kPlaces = 2;
@@ -50,8 +52,12 @@ struct SlotGame {
     void dispatch(Dice &dice, Record &record, Turns &turns) {
         for (std::uint64_t steps = 5 + dice.below(4); steps > 0; --steps) {
             moment();
-            admit_successors(record, turns);
+            std::uint32_t dead = admit_successors(record, turns);
             const aiomq::SlotWord word = look(0, record);
+            if (kLooksTooSoon) {
+                moment();
+                dead = admit_successors(record, turns);
+            }
             switch (word.phase()) {
                 case aiomq::Phase::kFree:
                     publish(dice, record, word.phase());
@@ -61,7 +67,7 @@ struct SlotGame {
                         record.note(0, kWithdraw, 0, [&] { return std::uint64_t{withdraw(slot)}; });
                     break;
                 case aiomq::Phase::kClaimed:
-                    at_claimed(word, dice, record);
+                    at_claimed(word, dead, dice, record);
                     break;
                 case aiomq::Phase::kDone:
                     free_it(record, word.phase());
@@ -70,15 +76,21 @@ struct SlotGame {
         }
     }
 
-    static void admit_successors(const Record &record, Turns &turns) {
-        for (std::uint32_t player = 1; player <= kPlaces; ++player)
-            if (record.died[player] != 0 && turns.moments[player + kPlaces] == 0)
+    /// Gives a bit for each that is dead.
+    static std::uint32_t admit_successors(const Record &record, Turns &turns) {
+        std::uint32_t dead = 0;
+        for (std::uint32_t player = 1; player < players; ++player) {
+            if (record.died[player] == 0) continue;
+            dead |= 1U << player;
+            if (player <= kPlaces && turns.moments[player + kPlaces] == 0)
                 turns.join(player + kPlaces);
+        }
+        return dead;
     }
 
-    void at_claimed(aiomq::SlotWord word, Dice &dice, Record &record) {
+    void at_claimed(aiomq::SlotWord word, std::uint32_t dead, Dice &dice, Record &record) {
         const std::uint32_t player = 1 + word.worker() + (word.incarnation() - 1) * kPlaces;
-        if (player < players && record.died[player] != 0) {
+        if (player < players && (dead >> player & 1U) != 0) {
             if (dice.one_in(2))
                 publish(dice, record, word.phase());
             else
@@ -160,5 +172,7 @@ struct SlotGame {
         record.note(player, kFinish, ask.pack(), [&] { return std::uint64_t{finish(slot, word)}; });
     }
 };
+
+using SlotGame = BasicSlotGame<false>;
 
 }  // namespace aiomq_test

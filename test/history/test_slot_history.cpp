@@ -28,3 +28,7 @@ TEST(SlotHistory, ShowsEachMutantOfTheSlot) {
     expect_found<Table<SlotGame>>("ready before its range is there", Fault::kStoreLate, kRange,
                                   kAfter);
 }
+
+TEST(SlotHistory, ShowsThatAClaimIsTakenBackByAWordReadBeforeTheDeath) {
+    expect_found<Table<BasicSlotGame<true>>>("word read before the death", Fault::kNone, 0, 0);
+}
