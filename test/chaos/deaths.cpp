@@ -1,0 +1,165 @@
+// Dispatchers killed at random moments: a second later nothing of theirs may be left.
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+
+#include "../support/clock.hpp"
+#include "census.hpp"
+#include "killer.hpp"
+#include "load.hpp"
+#include "options.hpp"
+
+namespace chaos {
+namespace {
+
+using aiomq_test::now_ns;
+
+constexpr std::uint64_t kAllowedNs = 1'000'000'000;
+constexpr std::uint64_t kStartNs = 20'000'000'000;
+
+/// Takes the exit statuses of those who have become our children by the death of their parent.
+void reap() {
+    while (waitpid(-1, nullptr, WNOHANG) > 0) {
+    }
+}
+
+std::string label_of(pid_t dispatcher) { return "chaos-victim-" + std::to_string(dispatcher); }
+
+struct Round {
+    bool clean = true;
+    bool was_up = false;      ///< it had made its pool
+    bool slow_start = false;  ///< a process that did not know yet that it is a worker lived longer
+    double left_ms = 0;       ///< how long anything of its was left
+};
+
+class Deaths {
+  public:
+    explicit Deaths(const Options &options) : options_(options), random_(options.seed) {}
+
+    bool run() {
+        prctl(PR_SET_CHILD_SUBREAPER, 1);  // orphans come to us, and can be counted
+        Figures figures;
+        std::uint64_t survivors = 0;
+        std::uint64_t were_up = 0;
+        std::uint64_t slow_starts = 0;
+        double worst_ms = 0;
+        for (std::uint64_t i = 0; i < options_.rounds; ++i) {
+            const Round round = play(options_.seed + i, i % 5 == 4);
+            survivors += !round.clean;
+            were_up += round.was_up;
+            slow_starts += round.slow_start;
+            if (!round.slow_start) worst_ms = std::max(worst_ms, round.left_ms);
+        }
+        printf("dispatchers killed: %llu, %llu of them with a pool that ran\n",
+               static_cast<unsigned long long>(options_.rounds),
+               static_cast<unsigned long long>(were_up));
+        printf("everything gone after %.0f ms, but for %llu whose interpreters still started\n",
+               worst_ms, static_cast<unsigned long long>(slow_starts));
+        printf("must be 0:\n  with something left   %llu\n",
+               static_cast<unsigned long long>(survivors));
+        figures.add("dispatchers killed", static_cast<double>(options_.rounds));
+        figures.add("with a running pool", static_cast<double>(were_up));
+        figures.add("longest ms until all was gone", worst_ms);
+        figures.add("whose interpreters still started after 1 s", static_cast<double>(slow_starts));
+        figures.add("with something left", static_cast<double>(survivors));
+        return (options_.json.empty() || figures.write(options_.json)) && survivors == 0;
+    }
+
+  private:
+    pid_t start(std::uint64_t seed, bool python) const {
+        const pid_t pid = fork();
+        if (pid != 0) return pid;
+        const std::string seed_text = std::to_string(seed);
+        std::vector<const char *> argv{"/proc/self/exe", "victim", "--seed", seed_text.c_str()};
+        if (python && !options_.python.empty())
+            argv.insert(argv.end(),
+                        {"--python", options_.python.c_str(), "--folder", options_.folder.c_str()});
+        argv.push_back(nullptr);
+        execv("/proc/self/exe", const_cast<char *const *>(argv.data()));
+        _exit(3);
+    }
+
+    Round play(std::uint64_t seed, bool python) {
+        Round round;
+        const pid_t pid = start(seed, python);
+        // Some while they start; the others while they work.
+        if (random_() % 3 != 0) wait_for_pool(pid);
+        usleep(static_cast<useconds_t>(random_() % 150'000));
+        round.was_up = links_of(pid, "aiomq:" + label_of(pid)) > 0;
+        kill(pid, SIGKILL);
+        waitpid(pid, nullptr, 0);
+        const std::uint64_t start = now_ns();
+        while (is_anything_left(pid) && now_ns() - start < kAllowedNs) usleep(2000);
+        // A worker notices from aiomq_worker_open() on. An interpreter that is still starting, on a
+        // busy machine, gets to it later and then ends.
+        round.slow_start = is_anything_left(pid) && only_starters_are_left();
+        while (round.slow_start && only_starters_are_left() && is_anything_left(pid) &&
+               now_ns() - start < kStartNs)
+            usleep(2000);
+        round.left_ms = static_cast<double>(now_ns() - start) / 1e6;
+        round.clean = !is_anything_left(pid);
+        if (!round.clean) tell(pid, seed);
+        return round;
+    }
+
+    /// Until it has workers, or has ended by itself.
+    static void wait_for_pool(pid_t dispatcher) {
+        while (children_of(dispatcher).size() < 4 && waitpid(dispatcher, nullptr, WNOHANG) == 0)
+            usleep(2000);
+    }
+
+    /// An opened worker has its watchdog thread.
+    static bool only_starters_are_left() {
+        for (const pid_t pid : children_of(getpid()))
+            if (threads_of(pid) > 1) return false;
+        return true;
+    }
+
+    static bool is_anything_left(pid_t dispatcher) {
+        reap();
+        return !children_of(getpid()).empty() ||
+               !marked("AIOMQ_CHAOS_RUN=" + label_of(dispatcher)).empty() ||
+               links_with(label_of(dispatcher)) != 0 || !files_with(label_of(dispatcher)).empty();
+    }
+
+    static void tell(pid_t dispatcher, std::uint64_t seed) {
+        fprintf(stderr, "audit: a dispatcher (seed %llu) has left %zu children, %d holders:",
+                static_cast<unsigned long long>(seed), children_of(getpid()).size(),
+                links_with(label_of(dispatcher)));
+        for (const pid_t pid : children_of(getpid())) {
+            fprintf(stderr, " %d (%d threads)", pid, threads_of(pid));
+            kill(pid, SIGKILL);
+            waitpid(pid, nullptr, 0);
+        }
+        fprintf(stderr, "\n");
+    }
+
+    Options options_;
+    std::mt19937_64 random_;
+};
+
+}  // namespace
+
+bool run_deaths(const Options &options) { return Deaths(options).run(); }
+
+void run_victim(const Options &options) {
+    alarm(60);  // should whoever started us have died
+    PoolPlan plan;
+    plan.seed = options.seed;
+    plan.python = options.python;
+    plan.folder = options.folder;
+    plan.label = label_of(getpid());
+    plan.mark = "AIOMQ_CHAOS_RUN=" + plan.label;
+    if (options.seed % 2 == 0) plan.flags = AIOMQ_POOL_NOWAIT;
+    MixedPool pool(plan);
+    Audit audit(pool.ledger());
+    Load load(pool, audit, options.seed, Temper::kWild);
+    Killer killer(pool, options.seed, 100);  // some of its workers are stopped when it dies
+    for (;;) load.turn();
+}
+
+}  // namespace chaos
