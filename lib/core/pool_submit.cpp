@@ -88,11 +88,11 @@ void Pool::locked_room() {
 }
 
 int Pool::check_task(const aiomq_task &task) const {
+    constexpr std::uint32_t kFlags = AIOMQ_TASK_ADOPT | AIOMQ_TASK_PROGRESS | AIOMQ_TASK_KEYED;
     const bool data = task.kind >= AIOMQ_KIND_BYTES;
     if (task.struct_bytes != sizeof(aiomq_task) || task.kind > AIOMQ_KIND_ERROR ||
-        (task.flags & ~(AIOMQ_TASK_ADOPT | AIOMQ_TASK_PROGRESS | AIOMQ_TASK_KEYED)) != 0 ||
-        task.items == 0 || task.items > kMaxItems || task.retries > kMaxRetries ||
-        task.queue >= rings_.size() ||
+        (task.flags & ~kFlags) != 0 || task.items == 0 || task.items > kMaxItems ||
+        task.retries > kMaxRetries || task.queue >= rings_.size() ||
         task.function >= segment_->header().functions.load_relaxed() ||
         (!data && task.payload_bytes != 0) || (task.payload == nullptr && task.payload_bytes != 0))
         return -EINVAL;
