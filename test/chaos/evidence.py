@@ -7,6 +7,7 @@ were not run again keep the row that they have, with its date and commit.
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import subprocess
 from dataclasses import asdict, dataclass, field
@@ -109,6 +110,7 @@ def now() -> str:
     return f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M}"
 
 
+@functools.cache
 def commit() -> str:
     """The commit that is checked out, and whether files differ from it."""
     words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]

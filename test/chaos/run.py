@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from evidence import FOLDER, REPORT, Evidence, report
+from evidence import FOLDER, REPORT, Evidence, commit, report
 
 HERE = Path(__file__).resolve().parent
 PROGRAM = Path(os.environ.get("AIOMQ_BUILD_DIR", "build")) / "test" / "chaos" / "chaos"
@@ -72,6 +72,7 @@ def main() -> int:
     parser.add_argument("--only", choices=sorted(WHAT), action="append", help="only this part")
     parser.add_argument("--report", action="store_true", help="write test/EVIDENCE.md, run nothing")
     options = parser.parse_args()
+    commit()  # the one that is here now, not the one after hours
     if options.report:
         report()
         print(f"wrote {REPORT}")
