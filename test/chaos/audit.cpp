@@ -71,25 +71,38 @@ void Audit::take_entry(const Entry &entry) {
                                              std::to_string(entry.item) +
                                              " was run after its outcome, note " +
                                              std::to_string(static_cast<unsigned>(entry.what)));
-    ItemState &state = live->states[entry.item];
     if (entry.what == What::kBegin) return begin(*live, entry);
-    if (entry.run != state.last_run)
-        return complain(findings_.twice, name_of(*live, entry.item) + ": two runs overlap");
-    if (entry.what == What::kEnd) state.ended_run = entry.run;
-    if (entry.what == What::kStopped) state.stopped = true;
+    ItemState &state = live->states[entry.item];
+    for (RunState &run : state.runs) {
+        if (run.number != entry.run) continue;
+        run.end_ns = entry.detail;
+        run.ended = entry.what == What::kEnd;
+        state.stopped = state.stopped || entry.what == What::kStopped;
+        return;
+    }
+    complain(findings_.twice, name_of(*live, entry.item) + " ended and had not begun");
 }
 
 void Audit::begin(Live &live, const Entry &entry) {
     ItemState &state = live.states[entry.item];
-    const auto pid = static_cast<std::int32_t>(entry.run >> 32);
-    if (live.order.deed == Deed::kDie) killed_.insert(pid);
-    if (++state.begun > 1) ++findings_.reruns;
-    if (state.begun > live.retries + 1)
+    if (live.order.deed == Deed::kDie) killed_.insert(static_cast<std::int32_t>(entry.run >> 32));
+    state.runs.push_back({entry.run, entry.detail});
+    if (state.runs.size() > 1) ++findings_.reruns;
+    if (state.runs.size() > live.retries + 1)
         complain(findings_.twice, name_of(live, entry.item) + " began for the " +
-                                      std::to_string(state.begun) + "th time");
-    else if (state.begun > 1 && static_cast<std::int32_t>(state.last_run >> 32) == pid)
-        complain(findings_.twice, name_of(live, entry.item) + " began twice in one process");
-    state.last_run = entry.run;
+                                      std::to_string(state.runs.size()) + "th time");
+}
+
+/// An item is run again after the death of its process: never in the same one, nor beside itself.
+void Audit::check_runs(const Live &live, const ItemState &state, std::uint32_t item) {
+    for (const RunState &run : state.runs)
+        for (const RunState &other : state.runs) {
+            if (run.number >= other.number) continue;
+            if (run.number >> 32 == other.number >> 32)
+                complain(findings_.twice, name_of(live, item) + " began twice in one process");
+            if (run.begin_ns < other.end_ns && other.begin_ns < run.end_ns)
+                complain(findings_.twice, name_of(live, item) + ": two runs overlap");
+        }
 }
 
 /// Nested tasks have no retries, and their submitters are not told of by us: each begins once.
@@ -129,13 +142,14 @@ void Audit::take_item(Live &live, const aiomq_completion &completion, const aiom
     ItemState &state = live.states[item.index];
     state.done = true;
     --live.left;
+    check_runs(live, state, item.index);
     ++findings_.outcomes[item.status];
     std::string why;
     if (!outcome_fits(live, state, completion, item, why)) {
-        complain(findings_.wrong_outcomes, name_of(live, item.index) + " ended as " +
-                                               aiomq_outcome_name(item.status) + ", begun " +
-                                               std::to_string(state.begun) + " times, attempt " +
-                                               std::to_string(completion.attempt) + ": " + why);
+        complain(findings_.wrong_outcomes,
+                 name_of(live, item.index) + " ended as " + aiomq_outcome_name(item.status) +
+                     ", begun " + std::to_string(state.runs.size()) + " times, attempt " +
+                     std::to_string(completion.attempt) + ": " + why);
     } else if (item.status == AIOMQ_OK && !result_fits(live.order, &state, item)) {
         complain(findings_.wrong_results, name_of(live, item.index) + " has a wrong result");
     }
@@ -144,27 +158,27 @@ void Audit::take_item(Live &live, const aiomq_completion &completion, const aiom
 bool Audit::outcome_fits(const Live &live, const ItemState &state,
                          const aiomq_completion &completion, const aiomq_item &item,
                          std::string &why) {
-    if (state.begun > completion.attempt) {
+    if (state.runs.size() > completion.attempt) {
         why = "it ran more often than the attempt says";
         return false;
     }
     switch (item.status) {
         case AIOMQ_OK:
-            return state.ended_run != 0 && live.order.deed != Deed::kFail;
+            return state.ended() && live.order.deed != Deed::kFail;
         case AIOMQ_ERROR: {
             char buffer[8192];
             aiomq_error error{};
             if (aiomq_error_decode(&item, buffer, sizeof buffer, &error) == 0)
                 why = std::string(error.type) + ": " + error.message;
-            return live.order.deed == Deed::kFail && state.begun > 0 &&
+            return live.order.deed == Deed::kFail && !state.runs.empty() &&
                    (why.rfind("aiomq.HandlerError", 0) == 0 ||
                     why.rfind("chaos_worker.Asked", 0) == 0);
         }
         case AIOMQ_CANCELLED:
             return (live.cancelled || live.may_time_out) &&
-                   (state.begun == 0 || state.stopped || live.retries > 0);
+                   (state.runs.empty() || state.stopped || live.retries > 0);
         case AIOMQ_EXPIRED:
-            return live.may_expire && state.begun == 0;
+            return live.may_expire && state.runs.empty();
         case AIOMQ_TIMED_OUT:
             return live.may_time_out;
         case AIOMQ_WORKER_DIED:
@@ -187,7 +201,7 @@ bool Audit::death_fits(const Live &live, const ItemState &state, const aiomq_com
     if (error.signal != SIGKILL && error.signal != SIGTERM) return false;
     const bool poisoned = why.rfind("killed ", 0) == 0;
     const bool used_up = completion.attempt > live.retries || live.cancelled;
-    return (poisoned || used_up) && state.begun <= live.retries + 1;
+    return (poisoned || used_up) && state.runs.size() <= live.retries + 1;
 }
 
 bool Audit::result_fits(const Order &order, const ItemState *state, const aiomq_item &item) const {
@@ -201,8 +215,9 @@ bool Audit::result_fits(const Order &order, const ItemState *state, const aiomq_
         return false;
     const auto *bytes = static_cast<const unsigned char *>(item.value.data);
     std::memcpy(&head, bytes, sizeof head);
+    const auto made_it = [&](const RunState &run) { return run.ended && run.number == head.run; };
     return head.key == order.key && head.item == item.index &&
-           (state == nullptr || head.run == state->ended_run) &&
+           (state == nullptr || std::any_of(state->runs.begin(), state->runs.end(), made_it)) &&
            std::memcmp(bytes + sizeof head, ledger_.text(result_offset(order, item.index)),
                        order.result_bytes) == 0;
 }

@@ -6,6 +6,7 @@
 
 #include <aiomq/aiomq.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -19,12 +20,21 @@
 
 namespace chaos {
 
+/// One execution. Rings are read one after the other, so its notes come before or after those of others.
+struct RunState {
+    std::uint64_t number;
+    std::uint64_t begin_ns = 0;
+    std::uint64_t end_ns = 0;  ///< 0: it did not come so far
+    bool ended = false;        ///< with a result
+};
+
 struct ItemState {
-    std::uint64_t last_run = 0;
-    std::uint64_t ended_run = 0;
-    std::uint16_t begun = 0;
+    std::vector<RunState> runs{};
     bool done = false;
     bool stopped = false;
+    bool ended() const {
+        return std::any_of(runs.begin(), runs.end(), [](const auto &run) { return run.ended; });
+    }
 };
 
 /// A task that was submitted and has items without an outcome.
@@ -90,6 +100,7 @@ class Audit {
     void take_entry(const Entry &entry);
     void take_nested(const Entry &entry);
     void begin(Live &live, const Entry &entry);
+    void check_runs(const Live &live, const ItemState &state, std::uint32_t item);
     void take_item(Live &live, const aiomq_completion &completion, const aiomq_item &item);
     bool outcome_fits(const Live &live, const ItemState &state, const aiomq_completion &completion,
                       const aiomq_item &item, std::string &why);

@@ -57,8 +57,10 @@ class Ledger:
         self._run += 1
         return os.getpid() << 32 | self._run
 
-    def write(self, key: int, item: int, what: int, run: int, detail: int = 0) -> None:
-        """Append one entry."""
+    def write(self, key: int, item: int, what: int, run: int, detail: int | None = None) -> None:
+        """Append one entry. Detail: the time, where there is nothing else to say."""
+        if detail is None:
+            detail = time.monotonic_ns()
         head = self._words[self._head]
         while head - self._words[self._tail] >= RING_ENTRIES:
             time.sleep(0)
@@ -104,7 +106,7 @@ class Run:
             raise ValueError("the payload is not what it should be")
         self.note(BEGIN)
 
-    def note(self, what: int, detail: int = 0) -> None:
+    def note(self, what: int, detail: int | None = None) -> None:
         self.ledger.write(self.key, 0, what, self.number, detail)
 
     def finish(self) -> Any:

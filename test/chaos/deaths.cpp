@@ -158,7 +158,7 @@ void run_victim(const Options &options) {
     MixedPool pool(plan);
     Audit audit(pool.ledger());
     Load load(pool, audit, options.seed, Temper::kWild);
-    Killer killer(pool, options.seed, 100);  // some of its workers are stopped when it dies
+    Killer killer(pool, options.seed, 100, false);  // some workers are stopped when it dies
     for (;;) load.turn();
 }
 

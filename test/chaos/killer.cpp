@@ -21,8 +21,8 @@ constexpr std::uint64_t kPythonPercent = 8;
 
 }  // namespace
 
-Killer::Killer(MixedPool &pool, std::uint64_t seed, double per_second)
-    : pool_(pool), random_(seed), per_second_(per_second) {
+Killer::Killer(MixedPool &pool, std::uint64_t seed, double per_second, bool stops_starters)
+    : pool_(pool), random_(seed), per_second_(per_second), stops_starters_(stops_starters) {
     if (aiomq_pool_view(pool.get(), &view_) != 0) abort();
     thread_ = std::thread([this] { run(); });
 }
@@ -81,6 +81,7 @@ Killer::Victim Killer::choose() {
     // Some are killed before they serve; most must come to it, or little would run.
     if (stats.state != AIOMQ_WORKER_RUNNING && below(5) != 0) return victim;
     victim.pid = stats.pid;
+    victim.serves = stats.state == AIOMQ_WORKER_RUNNING;
     victim.fd = static_cast<int>(syscall(SYS_pidfd_open, stats.pid, 0));
     if (victim.fd < 0 || parent_of(stats.pid) == getpid()) return victim;
     close(victim.fd);  // the number is another process's by now
@@ -94,6 +95,7 @@ void Killer::strike(const Victim &victim) {
     if (kind < 70) {
         send(victim, SIGKILL);
     } else if (kind < 95) {
+        if (!victim.serves && !stops_starters_) return;
         if (!send(victim, SIGSTOP)) return;
         nap_us(below(8) == 0 ? below(150'000) : below(3'000));
         send(victim, below(2) == 0 ? SIGKILL : SIGCONT);

@@ -23,8 +23,9 @@ struct Blows {
 
 class Killer {
   public:
-    /// Begins at once. @per_second: how many blows, about.
-    Killer(MixedPool &pool, std::uint64_t seed, double per_second);
+    /// Begins at once. @per_second: how many blows, about. @stops_starters: also those that have not
+    /// come to aiomq_worker_open(); such a one, stopped, does not notice the end of its dispatcher.
+    Killer(MixedPool &pool, std::uint64_t seed, double per_second, bool stops_starters = true);
     /// Continues whom it has stopped.
     ~Killer();
     Killer(const Killer &) = delete;
@@ -41,6 +42,7 @@ class Killer {
         int fd = -1;  ///< pidfd: no other process can be meant
         std::int32_t pid = 0;
         std::uint32_t worker = 0;
+        bool serves = false;
     };
 
     void run();
@@ -55,6 +57,7 @@ class Killer {
     aiomq_view *view_ = nullptr;
     std::mt19937_64 random_;
     double per_second_;
+    bool stops_starters_;
     std::uint64_t last_term_ns_ = 0;
     mutable std::mutex mutex_;
     std::vector<std::int32_t> killed_;

@@ -34,8 +34,8 @@ struct Entry {
     std::uint64_t key;  ///< of the task, see Order
     std::uint32_t item;
     What what;
-    std::uint64_t run;  ///< pid and number: one per execution
-    std::uint64_t detail;
+    std::uint64_t run;     ///< pid and number: one per execution
+    std::uint64_t detail;  ///< CLOCK_MONOTONIC; of kWrong: what was
 };
 static_assert(sizeof(Entry) == 32);
 

@@ -39,7 +39,8 @@ struct Run {
     std::uint64_t started_ns;
     std::uint64_t number;
 
-    void note(What what, std::uint64_t detail = 0) const {
+    void note(What what) const { note(what, now_ns()); }
+    void note(What what, std::uint64_t detail) const {
         state.ledger->write(state.index, {order.key, item, what, number, detail});
     }
 };
