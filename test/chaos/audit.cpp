@@ -7,7 +7,7 @@ namespace chaos {
 namespace {
 
 constexpr unsigned kMostComplaints = 30;
-constexpr std::size_t kNestedGeneration = 200000;
+constexpr std::size_t kNestedGeneration = 20000;
 
 std::string name_of(const Live &live, std::uint32_t item) {
     return "task " + std::to_string(live.order.key) + " (id " + std::to_string(live.task_id) +
