@@ -39,8 +39,12 @@ class Session {
     aiomq::Pool &pool() { return rig_.pool(); }
     aiomq::Segment &segment() { return rig_.segment(); }
     std::uint32_t some_worker() { return static_cast<std::uint32_t>(input_.below(kRigWorkers)); }
+    /// One with a task in it, mostly: in the others there is little to read.
     std::uint32_t some_slot() {
-        return static_cast<std::uint32_t>(input_.below(pool().slot_count()));
+        const auto first = static_cast<std::uint32_t>(input_.below(pool().slot_count()));
+        for (std::uint32_t slot = first; slot < pool().slot_count(); ++slot)
+            if (pool().task(slot).in_use) return slot;
+        return first;
     }
     std::uint64_t some_block(std::uint32_t worker) {
         return segment().result_arena_offset(worker) +
@@ -60,8 +64,9 @@ class Session {
             case 5:
                 return work_on_many();
             case 6:
-            case 7:
                 return scribble();
+            case 7:
+                return change_field();
             case 8:
                 return collect(1 + input_.below(4));
             case 9:
@@ -160,9 +165,10 @@ class Session {
     // --- workers that behave ----------------------------------------------------------------------
 
     void claim() {
-        const std::uint32_t worker = some_worker();
-        for (std::uint32_t slot = 0; slot < pool().slot_count(); ++slot)
-            if (rig_.claim(slot, worker)) break;
+        const std::uint32_t first = some_worker();
+        for (std::uint32_t turn = 0; turn < kRigWorkers; ++turn)  // a keyed one is for one of them
+            for (std::uint32_t slot = 0; slot < pool().slot_count(); ++slot)
+                if (rig_.claim(slot, (first + turn) % kRigWorkers)) return;
     }
 
     void finish_one() {
@@ -264,6 +270,23 @@ class Session {
         aiomq_fuzz::patch(input_, rig_.memory(), parts,
                           {arena, layout.result_arenas_offset, layout.request_arena_offset,
                            word.bits(), word.bits() ^ 1ULL << 61, segment().size()});
+    }
+
+    /// One field of a slot's word, or of its range.
+    void change_field() {
+        struct Field {
+            unsigned shift;
+            unsigned bits;
+        };
+        constexpr Field kFields[] = {{61, 3}, {53, 8}, {43, 10}, {32, 11}, {0, 32}};
+        const std::uint32_t slot = some_slot();
+        aiomq::Slot &line = segment().slot(slot);
+        const std::uint64_t which = input_.below(7);
+        auto &word = which < 5 ? line.word : line.range;
+        const Field field = which < 5 ? kFields[which] : Field{which == 5 ? 32U : 0U, 32};
+        const std::uint64_t mask = ((1ULL << field.bits) - 1) << field.shift;
+        const std::uint64_t value = std::uint64_t{input_.take<std::uint8_t>()} << field.shift;
+        word.store_release((word.load_relaxed() & ~mask) | (value & mask));
     }
 
     void say_anything() {

@@ -12,10 +12,9 @@
 
 #include <array>
 #include <atomic>
-#include <filesystem>
-#include <fstream>
 #include <thread>
 
+#include "../support/evidence.hpp"
 #include "../support/scribbler.hpp"
 #include "../unit/seeded.hpp"
 
@@ -246,37 +245,15 @@ class Round {
     std::set<std::pair<std::uint64_t, std::uint32_t>> seen_;
 };
 
-std::string commit() {
-    FILE *git = popen("git rev-parse --short HEAD 2>/dev/null", "re");
-    if (git == nullptr) return {};
-    char text[64] = "";
-    if (std::fscanf(git, "%63s", text) != 1) text[0] = '\0';
-    pclose(git);
-    return text;
-}
-
-void leave_evidence(const Figures &figures, std::uint64_t seed, std::uint64_t took_ns) {
-    const char *build = getenv("AIOMQ_BUILD_DIR");
-    if (build == nullptr) return;
-    const std::filesystem::path folder = std::filesystem::path(build) / "evidence";
-    std::filesystem::create_directories(folder);
-    char when[32] = "";
-    const time_t now = time(nullptr);
-    struct tm broken_down {};
-    std::strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &broken_down));
-    std::ofstream(folder / "scribble.json")
-        << "{\"name\": \"scribble\", \"what\": \"a worker scribbles over all that it can write, "
-           "one "
-           "seed a round; every item has one outcome, the other pool's results are right, "
-           "aiomq-stat ends by itself\", \"figures\": {\"rounds\": "
-        << figures.rounds << ", \"pools_broken\": " << figures.broken
-        << ", \"items\": " << figures.items << ", \"corrupt_items\": " << figures.corrupt_items
-        << ", \"other_pool_items\": " << figures.other_pool_items
-        << ", \"aiomq_stat_runs\": " << figures.reports
-        << ", \"slowest_aiomq_stat_ms\": " << figures.slowest_report_ns / 1'000'000
-        << ", \"seconds\": " << took_ns / kSecond
-        << "}, \"command\": \"./dev chaos scribble\", \"seed\": " << seed << ", \"when\": \""
-        << when << "\", \"commit\": \"" << commit() << "\"}\n";
+std::string in_json(const Figures &figures, std::uint64_t seconds) {
+    return "\"rounds\": " + std::to_string(figures.rounds) +
+           ", \"pools_broken\": " + std::to_string(figures.broken) +
+           ", \"items\": " + std::to_string(figures.items) +
+           ", \"corrupt_items\": " + std::to_string(figures.corrupt_items) +
+           ", \"other_pool_items\": " + std::to_string(figures.other_pool_items) +
+           ", \"aiomq_stat_runs\": " + std::to_string(figures.reports) +
+           ", \"slowest_aiomq_stat_ms\": " + std::to_string(figures.slowest_report_ns / 1'000'000) +
+           ", \"seconds\": " + std::to_string(seconds);
 }
 
 }  // namespace
@@ -299,5 +276,10 @@ TEST(Scribble, EndsInPoolCorruptOrCarriesOnAndHarmsNobodyElse) {
         "%lu runs of aiomq-stat, the slowest %lu ms\n",
         figures.rounds, figures.broken, figures.items, figures.corrupt_items,
         figures.other_pool_items, figures.reports, figures.slowest_report_ns / 1'000'000);
-    if (aiomq_test::stress() && !HasFailure()) leave_evidence(figures, first, now_ns() - start);
+    if (aiomq_test::stress() && !HasFailure())
+        aiomq_test::leave_evidence(
+            "scribble",
+            "a worker scribbles over all that it can write, one seed a round: every item has one "
+            "outcome, another pool's results are right, aiomq-stat ends by itself",
+            in_json(figures, (now_ns() - start) / kSecond), "./dev chaos scribble", first);
 }
