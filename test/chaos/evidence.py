@@ -93,6 +93,7 @@ class Evidence:
 
     def row(self) -> str:
         figures = ", ".join(f"{name} {_number(value)}" for name, value in self.figures.items())
+        # Seeds that C++ wrote are numbers.
         cells = (
             self.name,
             self.what,
@@ -102,7 +103,7 @@ class Evidence:
             self.when,
             self.commit,
         )
-        return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+        return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"
 
 
 def now() -> str:

@@ -116,7 +116,7 @@ def purpose(target: str) -> str:
 def note(target: str, figures: dict[str, int], seed: int) -> None:
     """Leaves the figures where a report finds them."""
     commit = subprocess.run(
-        ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"],
+        ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*"],
         capture_output=True,
         text=True,
         check=False,
@@ -126,7 +126,7 @@ def note(target: str, figures: dict[str, int], seed: int) -> None:
         "what": purpose(target),
         "figures": figures,
         "command": f"./dev chaos fuzz {figures['seconds']} {target}",
-        "seed": seed,
+        "seed": str(seed),
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": commit,
     }
