@@ -1,0 +1,70 @@
+"""The system calls of a Python dispatcher fail while it creates a pool, one after the other."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COURSE = Path(__file__).with_name("python_course.py")
+LIBRARY = Path(os.environ["AIOMQ_BUILD_DIR"], "test", "faults", "libaiomq_faults.so")
+PATIENCE_SECONDS = 110
+
+NO_MEMORY = "MemoryError"
+NO_DESCRIPTORS = "OSError [Errno 24] "
+NO_PROCESS = "BlockingIOError [Errno 11] "
+NO_START = "PoolBroken "
+
+
+FAULTS: dict[tuple[str, int], set[str]] = {
+    ("posix_spawn", errno.EAGAIN): {NO_START},
+    ("mmap", errno.ENOMEM): {NO_MEMORY, "OSError [Errno 12] "},
+    ("fallocate", errno.ENOSPC): {NO_MEMORY},
+    ("eventfd", errno.EMFILE): {NO_DESCRIPTORS},
+    ("timerfd_create", errno.EMFILE): {NO_DESCRIPTORS},
+    ("epoll_ctl", errno.ENOMEM): {NO_MEMORY, NO_START, "OSError [Errno 12] "},
+    ("pidfd_open", errno.EMFILE): {NO_DESCRIPTORS, NO_START},
+    ("pidfd_open", errno.ENOSYS): set(),
+    ("memfd_create", errno.EMFILE): {NO_DESCRIPTORS},
+    ("pthread_create", errno.EAGAIN): {NO_PROCESS},
+}
+WORKS = "works (3, 2)"
+
+
+@pytest.fixture(scope="module")
+def ends() -> dict[str, list[str]]:
+    """For each fault, what came of each life."""
+    environment = dict(os.environ)
+    environment["LD_PRELOAD"] = f"{environment.get('LD_PRELOAD', '')} {LIBRARY}".strip()
+    # Python's own memory comes from malloc(3): a fault is for the pool.
+    environment["PYTHONMALLOC"] = "malloc"
+    done = subprocess.run(
+        [sys.executable, str(COURSE), *(f"{name}:{error}" for name, error in FAULTS)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        fault, _, end = line.partition(" ")
+        found.setdefault(fault, []).append(end)
+    return found
+
+
+@pytest.mark.parametrize(("name", "error"), FAULTS)
+def test_a_call_that_fails_is_an_exception_and_nothing_is_left(
+    name: str, error: int, ends: dict[str, list[str]]
+) -> None:
+    wanted = FAULTS[name, error]
+    came = ends.get(f"{name}:{error}", [])
+    assert came, "the function is never called: nothing was shown"
+    for end in came:
+        assert end == WORKS or any(map(end.startswith, wanted)), end
+    assert not wanted or set(came) != {WORKS}
