@@ -277,7 +277,8 @@ int Pool::dispatch() {
 int Pool::wait(std::uint64_t timeout_ns) {
     const std::uint64_t start = sys::monotonic_ns();
     for (;;) {
-        if (timeout_ns != 0)
+        // One thread that looks is enough, and the budget is for one.
+        if (const std::unique_lock only(spin_mutex_, std::try_to_lock); only && timeout_ns != 0)
             spin_.spin([this] {
                 const Lock lock(*this);
                 return locked_has_completions() || room_ || state_changed_;

@@ -461,8 +461,9 @@ class Pool {
     bool token_due_ = false;     ///< the fd may be readable without a reason
     bool audit_armed_ = false;
     bool watch_armed_ = false;
-    bool overflow_ = false;  ///< some inbox_overflow is not empty
-    SpinBudget spin_{0, 0, 0};
+    bool overflow_ = false;     ///< some inbox_overflow is not empty
+    SpinBudget spin_{0, 0, 0};  ///< of who holds spin_mutex_
+    std::mutex spin_mutex_;
 
     /// Releases from any thread, finalizers too: they must not wait for the mutex.
     boost::lockfree::queue<std::uint64_t, boost::lockfree::capacity<4096>> releases_;
