@@ -174,7 +174,7 @@ def child_order(run: Run) -> tuple[int, bytes]:
     """Key and payload of a nested task."""
     own = run.ledger
     own.children += 1
-    key = NESTED | os.getpid() << 32 | own.children
+    key = NESTED | int.from_bytes(os.urandom(8), "little")  # pids come back within minutes
     offset = run.body_offset + own.children
     head = ORDER.pack(
         MAGIC, key, offset, run.body_bytes, key % TEXT_WINDOW, run.body_bytes, ECHO, 0, 0

@@ -52,7 +52,7 @@ class Deaths {
             survivors += !round.clean;
             were_up += round.was_up;
             slow_starts += round.slow_start;
-            if (!round.slow_start) worst_ms = std::max(worst_ms, round.left_ms);
+            if (round.clean && !round.slow_start) worst_ms = std::max(worst_ms, round.left_ms);
         }
         printf("dispatchers killed: %llu, %llu of them with a pool that ran\n",
                static_cast<unsigned long long>(options_.rounds),
@@ -93,15 +93,13 @@ class Deaths {
         kill(pid, SIGKILL);
         waitpid(pid, nullptr, 0);
         const std::uint64_t start = now_ns();
-        while (is_anything_left(pid) && now_ns() - start < kAllowedNs) usleep(2000);
+        std::uint64_t looked = look_until_gone(pid, start, kAllowedNs);
         // A worker notices from aiomq_worker_open() on. An interpreter that is still starting, on a
         // busy machine, gets to it later and then ends.
-        round.slow_start = is_anything_left(pid) && only_starters_are_left();
-        while (round.slow_start && only_starters_are_left() && is_anything_left(pid) &&
-               now_ns() - start < kStartNs)
-            usleep(2000);
-        round.left_ms = static_cast<double>(now_ns() - start) / 1e6;
-        round.clean = !is_anything_left(pid);
+        round.slow_start = looked == 0 && only_starters_are_left();
+        if (round.slow_start) looked = look_until_gone(pid, start, kStartNs);
+        round.clean = looked != 0;
+        round.left_ms = static_cast<double>(looked - start) / 1e6;
         if (!round.clean) tell(pid, seed);
         return round;
     }
@@ -110,6 +108,18 @@ class Deaths {
     static void wait_for_pool(pid_t dispatcher) {
         while (children_of(dispatcher).size() < 4 && waitpid(dispatcher, nullptr, WNOHANG) == 0)
             usleep(2000);
+    }
+
+    /// When the look began that found nothing; 0: something is left @most_ns after @start. A look at all
+    /// processes can itself take long.
+    static std::uint64_t look_until_gone(pid_t dispatcher, std::uint64_t start,
+                                         std::uint64_t most_ns) {
+        for (;;) {
+            const std::uint64_t now = now_ns();
+            if (!is_anything_left(dispatcher)) return now;
+            if (now - start > most_ns) return 0;
+            usleep(2000);
+        }
     }
 
     /// An opened worker has its watchdog thread.

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <memory>
 #include <optional>
+#include <random>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -25,6 +26,8 @@ struct State {
     std::uint32_t index = 0;
     std::uint32_t run = 0;
     std::uint32_t child = 0;
+    /// Of nested tasks' keys: pids come back within minutes of thousands of deaths.
+    std::mt19937_64 keys{std::random_device{}() * 0x9e3779b97f4a7c15U ^ now_ns()};
     std::string buffer;  ///< of the result that is being published
 };
 State state;
@@ -156,7 +159,8 @@ int submit_child(Nesting &nesting) {
     const Order &order = nesting.order;
     Order child{};
     child.magic = kMagic;
-    child.key = kNested | static_cast<std::uint64_t>(getpid()) << 32 | std::uint64_t{++state.child};
+    ++state.child;
+    child.key = kNested | state.keys();
     child.body_offset = order.body_offset + state.child;
     child.body_bytes = order.body_bytes;
     child.result_offset = child.key % kTextWindow;

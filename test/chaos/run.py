@@ -85,7 +85,7 @@ def main() -> int:
         if part == "mixed":
             kills = options.kills if options.kills is not None else 10_000
             shown = ["--seconds", f"{options.seconds or 60:g}", "--kills", str(kills)]
-            good &= run(part, seed, shown, "--rate", "150")
+            good &= run(part, seed, shown, "--rate", "400")
         elif part == "deaths":
             good &= run(part, seed, ["--rounds", str(options.rounds)])
         else:
