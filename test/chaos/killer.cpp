@@ -22,7 +22,11 @@ constexpr std::uint64_t kPythonPercent = 8;
 }  // namespace
 
 Killer::Killer(MixedPool &pool, std::uint64_t seed, double per_second, bool stops_starters)
-    : pool_(pool), random_(seed), per_second_(per_second), stops_starters_(stops_starters) {
+    : pool_(pool),
+      random_(seed),
+      per_second_(per_second),
+      stops_starters_(stops_starters),
+      struck_(pool.workers()) {
     if (aiomq_pool_view(pool.get(), &view_) != 0) abort();
     thread_ = std::thread([this] { run(); });
 }
@@ -80,6 +84,7 @@ Killer::Victim Killer::choose() {
     if (aiomq_view_worker(view_, victim.worker, &stats) != 0 || stats.pid <= 0) return victim;
     // Some are killed before they serve; most must come to it, or little would run.
     if (stats.state != AIOMQ_WORKER_RUNNING && below(5) != 0) return victim;
+    if (stats.pid == struck_[victim.worker]) return victim;  // it is dying: no second death
     victim.pid = stats.pid;
     victim.serves = stats.state == AIOMQ_WORKER_RUNNING;
     victim.fd = static_cast<int>(syscall(SYS_pidfd_open, stats.pid, 0));
@@ -119,6 +124,7 @@ bool Killer::send(const Victim &victim, int signal) {
     if (signal == SIGKILL || signal == SIGTERM) killed_.push_back(victim.pid);
     if (syscall(SYS_pidfd_send_signal, victim.fd, signal, nullptr, 0) != 0) return false;
     if (signal == SIGKILL) {
+        struck_[victim.worker] = victim.pid;
         ++blows_.kills;
         if (pool_.is_python(victim.worker)) ++blows_.python_kills;
     }

@@ -58,6 +58,7 @@ class Killer {
     std::mt19937_64 random_;
     double per_second_;
     bool stops_starters_;
+    std::vector<std::int32_t> struck_;  ///< by place, whom we killed last
     std::uint64_t last_term_ns_ = 0;
     mutable std::mutex mutex_;
     std::vector<std::int32_t> killed_;
