@@ -7,12 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from running import HERE
 
-_PARTS = 2  # as many as there are processors to run them
+_TESTS = 4  # the points of all together; the first has every fourth
+_BESIDE = 2  # as many as there are processors to run them
 
 
-def test_a_kill_at_any_access_costs_what_ran_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "test",
+    [0, *(pytest.param(test, marks=pytest.mark.stress) for test in range(1, _TESTS))],
+)
+def test_a_kill_at_any_access_costs_what_ran_and_nothing_else(test: int, tmp_path: Path) -> None:
     build = Path(os.environ["AIOMQ_BUILD_DIR"])
     environment = os.environ | {
         "AIOMQ_LIBRARY_PATH": f"{build}/test/points:{build}/lib/python/codec",
@@ -20,17 +26,17 @@ def test_a_kill_at_any_access_costs_what_ran_and_nothing_else(tmp_path: Path) ->
     }
     drivers = [
         subprocess.Popen(
-            [sys.executable, "points_driver.py", str(part), str(_PARTS)],
+            [sys.executable, "points_driver.py", str(part), str(_TESTS * _BESIDE)],
             cwd=HERE,
             env=environment | {"AIOMQ_POINTS": str(tmp_path / f"control-{part}")},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for part in range(_PARTS)
+        for part in range(test * _BESIDE, (test + 1) * _BESIDE)
     ]
     for driver in drivers:
-        out, errors = driver.communicate(timeout=300)
+        out, errors = driver.communicate(timeout=100)
         assert driver.returncode == 0, errors[-3000:]
         usual, _ = (int(word) for word in out.split())
         assert usual > 200
