@@ -80,9 +80,11 @@ class Points : public testing::Test {
         }
     }
 
-    /// The worker that is not armed can be relied on.
-    static void wait_until_other_is_ready(TestPool &pool) {
-        pool.wait_until([&] { return pool.worker_stats(1).state == AIOMQ_WORKER_RUNNING; });
+    /// The worker that is not armed will not look by itself.
+    static void wait_until_other_sleeps(TestPool &pool) {
+        pool.wait_until([&] {
+            return pool.worker_stats(1).sleeping != 0 && state_of(pool.worker_stats(1).pid) == 'S';
+        });
     }
 
     /// The armed worker has acted, or has nothing more to do and sleeps.
@@ -188,11 +190,11 @@ TEST_F(Points, WhatAWorkerHasSwallowedWhenItDiesAtAnyOfThemWakesAnother) {
         control_->no_repair = 1;
         TestPool pool({.workers = 2, .spin_ns = 0, .flags = AIOMQ_POOL_NOWAIT});
         ASSERT_EQ(pool.created(), 0) << pool.error_text();
-        wait_until_other_is_ready(pool);
+        wait_until_other_sleeps(pool);
+        wait_for_sleep(pool);
         control_->hold = 1;
         Scenario scenario(pool, *control_);
-        scenario.submit_one();
-        scenario.submit_one();
+        scenario.submit_one();  // which wakes the armed one, if it is there
         pool.collect_all();
         wait_for_sleep(pool);
         control_->hold = 0;
