@@ -1,19 +1,17 @@
 // The dispatcher's system calls fail: each call of each function by itself, and each with all that follow.
 #include <cerrno>
 
-#include "../unit/seeded.hpp"
 #include "course.hpp"
 #include "faults.h"
+#include "sweep.hpp"
 
 using aiomq_test::Allowed;
 using aiomq_test::Course;
 using aiomq_test::Holdings;
+using aiomq_test::kNever;
+using aiomq_test::Sweep;
 
 namespace {
-
-constexpr long kNever = 1'000'000'000;
-/// How many calls are tried of functions that are called as often as the threads happen to meet.
-constexpr long kMostOfMany = 8;
 
 struct Fault {
     const char *name;
@@ -21,8 +19,8 @@ struct Fault {
     /// Errors of create; none: creation copes with it.
     std::set<int> creation{};
     bool refusal = false;
-    bool lasting = true;  ///< it may also go on failing
-    bool countable = true;
+    bool lasting = true;    ///< it may also go on failing, and does not do so for another error
+    bool countable = true;  ///< the number of calls does not depend on how threads happen to meet
     int (*end)(aiomq_pool *pool) = nullptr;
 };
 
@@ -67,14 +65,9 @@ const std::vector<Fault> kFaults{
     {"write_event", EINTR, {}, false, false, false},
 };
 
-std::string name_of(const testing::TestParamInfo<Fault> &entry) {
-    return std::string(entry.param.name) + "_" + strerrorname_np(entry.param.error);
-}
-
-class Dispatcher : public testing::TestWithParam<Fault> {
+class Dispatcher : public Sweep<Fault> {
   protected:
-    /// False: the fault did not come any more.
-    bool try_call(long number, bool lasting) {
+    bool try_call(long number, bool lasting) override {
         const Fault &fault = GetParam();
         SCOPED_TRACE(testing::Message()
                      << fault.name << " call " << number << " fails with "
@@ -91,25 +84,16 @@ class Dispatcher : public testing::TestWithParam<Fault> {
         expect_nothing_left(before);
         return fault_failures() > 0;
     }
-    void try_all(bool lasting) {
-        const bool bounded = !GetParam().countable && aiomq_test::rounds(0, 1) == 0;
-        long number = 1;
-        while ((!bounded || number <= kMostOfMany) && try_call(number, lasting)) {
-            ++number;
-            if (HasFailure()) return;
-        }
-        EXPECT_GT(number, 1) << "the function is never called: nothing was shown";
-        std::printf("%ld calls failed%s\n", number - 1, lasting ? " with all later ones" : "");
-    }
 };
+class LastingDispatcher : public Dispatcher {};
 
 }  // namespace
 
 TEST_P(Dispatcher, CopesWithEachCallThatFails) { try_all(false); }
 
-TEST_P(Dispatcher, CopesWithEachCallFromWhichOnAllFail) {
-    if (!GetParam().lasting) GTEST_SKIP() << "would be asked for ever";
-    try_all(true);
-}
+TEST_P(LastingDispatcher, CopesWithEachCallFromWhichOnAllFail) { try_all(true); }
 
-INSTANTIATE_TEST_SUITE_P(Faults, Dispatcher, testing::ValuesIn(kFaults), name_of);
+INSTANTIATE_TEST_SUITE_P(Faults, Dispatcher, testing::ValuesIn(kFaults), Dispatcher::name_of);
+INSTANTIATE_TEST_SUITE_P(Faults, LastingDispatcher,
+                         testing::ValuesIn(Dispatcher::lasting_among(kFaults)),
+                         Dispatcher::name_of);

@@ -5,24 +5,23 @@
 #include <cerrno>
 
 #include "../support/go_signal.hpp"
-#include "../unit/seeded.hpp"
 #include "course.hpp"
+#include "sweep.hpp"
 
 using aiomq_test::Course;
 using aiomq_test::GoSignal;
 using aiomq_test::Holdings;
+using aiomq_test::kNever;
+using aiomq_test::Sweep;
 
 namespace {
-
-constexpr long kNever = 1'000'000'000;
-constexpr long kMostOfMany = 6;
 
 struct Fault {
     const char *name;
     int error;
     /// What else may become of tasks.
     std::set<int> outcomes{};
-    bool lasting = true;    ///< it may also go on failing
+    bool lasting = true;    ///< it may also go on failing; else it would be asked for ever
     bool countable = true;  ///< the number of calls does not depend on how threads happen to meet
 };
 
@@ -38,10 +37,6 @@ const std::vector<Fault> kFaults{
     {"write_event", EINTR, {}, false, false},
 };
 
-std::string name_of(const testing::TestParamInfo<Fault> &entry) {
-    return std::string(entry.param.name) + "_" + strerrorname_np(entry.param.error);
-}
-
 /// What has a worker's calls fail; see faults.h.
 std::string fault_of(const std::string &name, long first, long last, int error,
                      const GoSignal &mark) {
@@ -49,10 +44,9 @@ std::string fault_of(const std::string &name, long first, long last, int error,
            std::to_string(error) + ":" + mark.path();
 }
 
-class Workers : public testing::TestWithParam<Fault> {
+class Workers : public Sweep<Fault> {
   protected:
-    /// False: no process came so far.
-    bool try_call(long number, bool lasting) {
+    bool try_call(long number, bool lasting) override {
         const Fault &fault = GetParam();
         SCOPED_TRACE(testing::Message()
                      << fault.name << " call " << number << " fails with "
@@ -72,28 +66,18 @@ class Workers : public testing::TestWithParam<Fault> {
         expect_nothing_left(before);
         return access(mark.path(), F_OK) == 0;
     }
-    void try_all(bool lasting) {
-        const bool bounded = !GetParam().countable && aiomq_test::rounds(0, 1) == 0;
-        long number = 1;
-        while ((!bounded || number <= kMostOfMany) && try_call(number, lasting)) {
-            ++number;
-            if (HasFailure()) return;
-        }
-        EXPECT_GT(number, 1) << "the function is never called: nothing was shown";
-        std::printf("%ld calls failed%s\n", number - 1, lasting ? " with all later ones" : "");
-    }
 };
+class LastingWorkers : public Workers {};
 
 }  // namespace
 
 TEST_P(Workers, ArePartOfAPoolThatCopesWithEachCallThatFails) { try_all(false); }
 
-TEST_P(Workers, ArePartOfAPoolThatCopesWithEachCallFromWhichOnAllFail) {
-    if (!GetParam().lasting) GTEST_SKIP() << "would be asked for ever";
-    try_all(true);
-}
+TEST_P(LastingWorkers, ArePartOfAPoolThatCopesWithEachCallFromWhichOnAllFail) { try_all(true); }
 
-INSTANTIATE_TEST_SUITE_P(Faults, Workers, testing::ValuesIn(kFaults), name_of);
+INSTANTIATE_TEST_SUITE_P(Faults, Workers, testing::ValuesIn(kFaults), Workers::name_of);
+INSTANTIATE_TEST_SUITE_P(Faults, LastingWorkers, testing::ValuesIn(Workers::lasting_among(kFaults)),
+                         Workers::name_of);
 
 TEST(Worker, ThatWaitedForReadersAndGetsNoMemoryThenEndsTheItemAndGoesOn) {
     // What it starts with has room for the result that is on loan; it never grows.
