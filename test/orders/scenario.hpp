@@ -30,6 +30,7 @@ struct Kind {
 std::vector<Kind> ring_scenarios();
 std::vector<Kind> lane_scenarios();
 std::vector<Kind> slot_scenarios();
+std::vector<Kind> versioned_scenarios();
 
 template <typename Type>
 std::unique_ptr<Scenario> make() {

@@ -21,7 +21,8 @@ namespace {
 
 std::vector<Kind> all_scenarios() {
     std::vector<Kind> all;
-    for (const auto &some : {ring_scenarios(), lane_scenarios(), slot_scenarios()})
+    for (const auto &some :
+         {ring_scenarios(), lane_scenarios(), slot_scenarios(), versioned_scenarios()})
         all.insert(all.end(), some.begin(), some.end());
     return all;
 }
