@@ -23,6 +23,7 @@
 #include "checkup.hpp"
 #include "loop_watch.hpp"
 #include "pool.hpp"
+#include "spawn.hpp"
 
 namespace aiomq {
 

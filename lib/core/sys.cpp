@@ -4,7 +4,6 @@
 #include <linux/memfd.h>
 #include <poll.h>
 #include <sched.h>
-#include <spawn.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -323,48 +322,6 @@ std::vector<UniqueFd> occupy_closed_streams() {
 }
 
 Result<UniqueFd> open_null() { return checked_fd(open("/dev/null", O_RDWR | O_CLOEXEC)); }
-
-Result<pid_t> spawn(const std::vector<std::string> &argv,
-                    const std::vector<std::string> &environment,
-                    const std::vector<InheritedFd> &inherited, int close_from) {
-    const auto pointers = [](const std::vector<std::string> &strings) {
-        std::vector<char *> result;
-        result.reserve(strings.size() + 1);
-        for (const auto &string : strings) result.push_back(const_cast<char *>(string.c_str()));
-        result.push_back(nullptr);
-        return result;
-    };
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
-    int error = 0;
-    for (const auto &fd : inherited)
-        if (error == 0) error = posix_spawn_file_actions_adddup2(&actions, fd.source, fd.target);
-    // What the program itself has open below @close_from is not for the child either.
-    for (int fd = 0; fd < close_from; ++fd)
-        if (error == 0 && std::none_of(inherited.begin(), inherited.end(),
-                                       [fd](const auto &entry) { return entry.target == fd; }))
-            error = posix_spawn_file_actions_addclose(&actions, fd);
-    if (error == 0) error = posix_spawn_file_actions_addclosefrom_np(&actions, close_from);
-    sigset_t none;
-    sigset_t all;
-    sigemptyset(&none);
-    sigfillset(&all);
-    sigdelset(&all, SIGKILL);
-    sigdelset(&all, SIGSTOP);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    pid_t pid = -1;
-    if (error == 0)
-        error = posix_spawnp(&pid, argv[0].c_str(), &actions, &attributes, pointers(argv).data(),
-                             pointers(environment).data());
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&actions);
-    if (error != 0) return Result<pid_t>::failure(-error);
-    return pid;
-}
 
 bool reap(pid_t pid, ExitStatus &ret_status) {
     siginfo_t info{};

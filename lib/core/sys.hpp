@@ -118,18 +118,6 @@ Result<UniqueFd> open_null();
 /// descriptors of its own, which must not become the program's streams.
 std::vector<UniqueFd> occupy_closed_streams();
 
-/// What a new process inherits: @source appears there as @target.
-struct InheritedFd {
-    int source;
-    int target;
-};
-
-/// Starts a program with default signal dispositions, an empty signal mask and only the named
-/// descriptors (and 0, 1). Sources must lie above every target.
-Result<pid_t> spawn(const std::vector<std::string> &argv,
-                    const std::vector<std::string> &environment,
-                    const std::vector<InheritedFd> &inherited, int close_from);
-
 /// How a process ended; status -1 when the kernel no longer knows (the application ignores SIGCHLD
 /// or reaped the child itself).
 struct ExitStatus {

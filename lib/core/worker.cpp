@@ -91,8 +91,9 @@ int Worker::open(std::unique_ptr<Worker> &ret_worker, std::string &ret_text) {
 }
 
 int Worker::start_watchdog() {
-    // The thread serves a running process, the signal a stopped one. The thread that started us is the
-    // supervisor, which outlives us; if the dispatcher went before this call, that descriptor says so.
+    // The thread serves a running process, the signal a stopped one. It was asked for when we were
+    // spawned; a wrapper may have lost it. The thread that started us is the supervisor, which outlives
+    // us; if the dispatcher went before this call, that descriptor says so.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (sys::poll_readable(dispatcher_fd_.get(), 0) > 0) kill(getpid(), SIGKILL);
     void *guard =

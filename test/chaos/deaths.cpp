@@ -19,7 +19,6 @@ namespace {
 using aiomq_test::now_ns;
 
 constexpr std::uint64_t kAllowedNs = 1'000'000'000;
-constexpr std::uint64_t kStartNs = 20'000'000'000;
 
 /// Takes the exit statuses of those who have become our children by the death of their parent.
 void reap() {
@@ -31,9 +30,8 @@ std::string label_of(pid_t dispatcher) { return "chaos-victim-" + std::to_string
 
 struct Round {
     bool clean = true;
-    bool was_up = false;      ///< it had made its pool
-    bool slow_start = false;  ///< a process that did not know yet that it is a worker lived longer
-    double left_ms = 0;       ///< how long anything of its was left
+    bool was_up = false;  ///< it had made its pool
+    double left_ms = 0;   ///< how long anything of its was left
 };
 
 class Deaths {
@@ -45,26 +43,22 @@ class Deaths {
         Figures figures;
         std::uint64_t survivors = 0;
         std::uint64_t were_up = 0;
-        std::uint64_t slow_starts = 0;
         double worst_ms = 0;
         for (std::uint64_t i = 0; i < options_.rounds; ++i) {
             const Round round = play(options_.seed + i, i % 5 == 4);
             survivors += !round.clean;
             were_up += round.was_up;
-            slow_starts += round.slow_start;
-            if (round.clean && !round.slow_start) worst_ms = std::max(worst_ms, round.left_ms);
+            if (round.clean) worst_ms = std::max(worst_ms, round.left_ms);
         }
         printf("dispatchers killed: %llu, %llu of them with a pool that ran\n",
                static_cast<unsigned long long>(options_.rounds),
                static_cast<unsigned long long>(were_up));
-        printf("everything gone after %.0f ms, but for %llu whose interpreters still started\n",
-               worst_ms, static_cast<unsigned long long>(slow_starts));
+        printf("everything gone after %.0f ms\n", worst_ms);
         printf("must be 0:\n  with something left   %llu\n",
                static_cast<unsigned long long>(survivors));
         figures.add("dispatchers killed", static_cast<double>(options_.rounds));
         figures.add("with a running pool", static_cast<double>(were_up));
         figures.add("longest ms until all was gone", worst_ms);
-        figures.add("whose interpreters still started after 1 s", static_cast<double>(slow_starts));
         figures.add("with something left", static_cast<double>(survivors));
         return (options_.json.empty() || figures.write(options_.json)) && survivors == 0;
     }
@@ -93,11 +87,7 @@ class Deaths {
         kill(pid, SIGKILL);
         waitpid(pid, nullptr, 0);
         const std::uint64_t start = now_ns();
-        std::uint64_t looked = look_until_gone(pid, start, kAllowedNs);
-        // A worker notices from aiomq_worker_open() on. An interpreter that is still starting, on a
-        // busy machine, gets to it later and then ends.
-        round.slow_start = looked == 0 && only_starters_are_left();
-        if (round.slow_start) looked = look_until_gone(pid, start, kStartNs);
+        const std::uint64_t looked = look_until_gone(pid, start);
         round.clean = looked != 0;
         round.left_ms = static_cast<double>(looked - start) / 1e6;
         if (!round.clean) tell(pid, seed);
@@ -110,23 +100,15 @@ class Deaths {
             usleep(2000);
     }
 
-    /// When the look began that found nothing; 0: something is left @most_ns after @start. A look at all
-    /// processes can itself take long.
-    static std::uint64_t look_until_gone(pid_t dispatcher, std::uint64_t start,
-                                         std::uint64_t most_ns) {
+    /// When the look began that found nothing; 0: something was left at the last look within the time. A
+    /// look at all processes can itself take long.
+    static std::uint64_t look_until_gone(pid_t dispatcher, std::uint64_t start) {
         for (;;) {
             const std::uint64_t now = now_ns();
             if (!is_anything_left(dispatcher)) return now;
-            if (now - start > most_ns) return 0;
+            if (now - start > kAllowedNs) return 0;
             usleep(2000);
         }
-    }
-
-    /// An opened worker has its watchdog thread.
-    static bool only_starters_are_left() {
-        for (const pid_t pid : children_of(getpid()))
-            if (threads_of(pid) > 1) return false;
-        return true;
     }
 
     static bool is_anything_left(pid_t dispatcher) {
@@ -168,7 +150,7 @@ void run_victim(const Options &options) {
     MixedPool pool(plan);
     Audit audit(pool.ledger());
     Load load(pool, audit, options.seed, Temper::kWild);
-    Killer killer(pool, options.seed, 100, false);  // some workers are stopped when it dies
+    Killer killer(pool, options.seed, 100);  // some workers are stopped when it dies
     for (;;) load.turn();
 }
 

@@ -21,12 +21,8 @@ constexpr std::uint64_t kPythonPercent = 8;
 
 }  // namespace
 
-Killer::Killer(MixedPool &pool, std::uint64_t seed, double per_second, bool stops_starters)
-    : pool_(pool),
-      random_(seed),
-      per_second_(per_second),
-      stops_starters_(stops_starters),
-      struck_(pool.workers()) {
+Killer::Killer(MixedPool &pool, std::uint64_t seed, double per_second)
+    : pool_(pool), random_(seed), per_second_(per_second), struck_(pool.workers()) {
     if (aiomq_pool_view(pool.get(), &view_) != 0) abort();
     thread_ = std::thread([this] { run(); });
 }
@@ -86,7 +82,6 @@ Killer::Victim Killer::choose() {
     if (stats.state != AIOMQ_WORKER_RUNNING && below(5) != 0) return victim;
     if (stats.pid == struck_[victim.worker]) return victim;  // it is dying: no second death
     victim.pid = stats.pid;
-    victim.serves = stats.state == AIOMQ_WORKER_RUNNING;
     victim.fd = static_cast<int>(syscall(SYS_pidfd_open, stats.pid, 0));
     if (victim.fd < 0 || parent_of(stats.pid) == getpid()) return victim;
     close(victim.fd);  // the number is another process's by now
@@ -100,7 +95,6 @@ void Killer::strike(const Victim &victim) {
     if (kind < 70) {
         send(victim, SIGKILL);
     } else if (kind < 95) {
-        if (!victim.serves && !stops_starters_) return;
         if (!send(victim, SIGSTOP)) return;
         nap_us(below(8) == 0 ? below(150'000) : below(3'000));
         send(victim, below(2) == 0 ? SIGKILL : SIGCONT);

@@ -23,9 +23,8 @@ struct Blows {
 
 class Killer {
   public:
-    /// Begins at once. @per_second: how many blows, about. @stops_starters: also those that have not
-    /// come to aiomq_worker_open(); such a one, stopped, does not notice the end of its dispatcher.
-    Killer(MixedPool &pool, std::uint64_t seed, double per_second, bool stops_starters = true);
+    /// Begins at once. @per_second: how many blows, about.
+    Killer(MixedPool &pool, std::uint64_t seed, double per_second);
     /// Continues whom it has stopped.
     ~Killer();
     Killer(const Killer &) = delete;
@@ -42,7 +41,6 @@ class Killer {
         int fd = -1;  ///< pidfd: no other process can be meant
         std::int32_t pid = 0;
         std::uint32_t worker = 0;
-        bool serves = false;
     };
 
     void run();
@@ -57,7 +55,6 @@ class Killer {
     aiomq_view *view_ = nullptr;
     std::mt19937_64 random_;
     double per_second_;
-    bool stops_starters_;
     std::vector<std::int32_t> struck_;  ///< by place, whom we killed last
     std::uint64_t last_term_ns_ = 0;
     mutable std::mutex mutex_;

@@ -65,6 +65,25 @@ void be_a_dispatcher(int out) {
     if (write(out, &pids, sizeof pids) != sizeof pids) _exit(1);
 }
 
+/// Makes a pool whose workers start for ever, half of them stopped in it; tells their pids to @out.
+void be_a_dispatcher_of_starters(int out) {
+    auto &pool = *new TestPool({.workers = kWorkers,
+                                .flags = AIOMQ_POOL_NOWAIT,
+                                .arguments = {"100"},
+                                .program = "/bin/sleep"});  // outlives this call
+    Pids pids{};
+    pids.heir = fork();
+    if (pids.heir == 0) {
+        alarm(60);  // should the test fail
+        for (;;) pause();
+    }
+    for (std::uint32_t i = 0; i < kWorkers; ++i) {
+        while ((pids.workers[i] = pool.worker_stats(i).pid) == 0) sched_yield();
+        if (i % 2 == 0) aiomq_test::stop(pids.workers[i]);
+    }
+    if (write(out, &pids, sizeof pids) != sizeof pids) _exit(1);
+}
+
 std::vector<std::string> files_in(const char *folder) {
     std::vector<std::string> names;
     DIR *directory = opendir(folder);
@@ -77,14 +96,15 @@ std::vector<std::string> files_in(const char *folder) {
 class DispatcherDeath : public testing::Test {
   protected:
     /// Starts a dispatcher that ends by @end; when it has, its workers must be gone soon.
-    void expect_no_survivors(const std::function<void()> &end) {
+    void expect_no_survivors(const std::function<void()> &end,
+                             const std::function<void(int)> &begin = be_a_dispatcher) {
         const auto shm = files_in("/dev/shm");
         int ends[2];
         ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
         const pid_t dispatcher = fork();
         if (dispatcher == 0) {
             alarm(60);
-            be_a_dispatcher(ends[1]);
+            begin(ends[1]);
             char go = 0;  // when the test has looked at everybody
             if (read(go_[0], &go, 1) != 1) _exit(1);
             end();
@@ -139,6 +159,14 @@ void die_of(int number) {
 
 TEST_F(DispatcherDeath, ByKill) {
     expect_no_survivors([] { die_of(SIGKILL); });
+}
+
+TEST_F(DispatcherDeath, ByKillWhileItsWorkersStart) {
+    expect_no_survivors([] { die_of(SIGKILL); }, be_a_dispatcher_of_starters);
+}
+
+TEST_F(DispatcherDeath, ByExecWhileItsWorkersStart) {
+    expect_no_survivors([] { execl("/bin/true", "true", nullptr); }, be_a_dispatcher_of_starters);
 }
 
 TEST_F(DispatcherDeath, BySegmentationFault) {

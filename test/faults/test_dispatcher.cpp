@@ -40,8 +40,8 @@ int terminate_at_work(aiomq_pool *pool) {
 
 /// Where there are two errors of a function, one is enough for what comes after the first.
 const std::vector<Fault> kFaults{
-    {"posix_spawn", EAGAIN, {-EAGAIN}},
-    {"posix_spawn", ENOMEM, {-ENOMEM}, false, false},
+    {"clone", EAGAIN, {-EAGAIN}},
+    {"clone", ENOMEM, {-ENOMEM}, false, false},
     {"mmap", ENOMEM, {-ENOMEM}},
     {"fallocate", ENOSPC, {-ENOMEM}, true},
     {"fallocate", EINTR, {}, false, false},

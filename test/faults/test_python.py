@@ -21,7 +21,7 @@ NO_START = "PoolBroken "
 
 
 FAULTS: dict[tuple[str, int], set[str]] = {
-    ("posix_spawn", errno.EAGAIN): {NO_START},
+    ("clone", errno.EAGAIN): {NO_START},
     ("mmap", errno.ENOMEM): {NO_MEMORY, "OSError [Errno 12] "},
     ("fallocate", errno.ENOSPC): {NO_MEMORY},
     ("eventfd", errno.EMFILE): {NO_DESCRIPTORS},
