@@ -35,7 +35,8 @@ struct Sample {
     double items_per_second = 0;    ///< of the mixed load
     double p50_us = 0, p99_us = 0;  ///< round trips of empty tasks, one at a time
     double beats = 0, ratio = 0;    ///< see beats.hpp
-    double rss_kib = 0;             ///< of the dispatcher, its pool's memory included
+    double private_kib = 0;         ///< private memory of the dispatcher
+    double shared_kib = 0;          ///< what it has touched of both pools and of the ledger
     double workers_kib = 0;         ///< private memory of all workers
     double committed_kib = 0;       ///< of the pool
     double descriptors = 0, threads = 0, worker_descriptors = 0;
@@ -55,7 +56,8 @@ constexpr Column kColumns[] = {
     {"p99 us", &Sample::p99_us, kShown},
     {"beats/s", &Sample::beats, kShown},
     {"ratio", &Sample::ratio, 0.10},
-    {"dispatcher KiB", &Sample::rss_kib, 0.10},
+    {"dispatcher private KiB", &Sample::private_kib, 0.10},
+    {"dispatcher shared KiB", &Sample::shared_kib, 0.25},
     {"workers KiB", &Sample::workers_kib, 0.15},
     {"committed KiB", &Sample::committed_kib, 0.25},
     {"descriptors", &Sample::descriptors, 0},
@@ -141,7 +143,9 @@ class Soak {
     }
 
     void look(Sample &sample) const {
-        sample.rss_kib = static_cast<double>(status_of(getpid(), "VmRSS"));
+        sample.private_kib = static_cast<double>(status_of(getpid(), "RssAnon"));
+        sample.shared_kib =
+            static_cast<double>(status_of(getpid(), "RssShmem") + status_of(getpid(), "RssFile"));
         const aiomq_pool_stats stats = pool_->stats();
         sample.committed_kib = static_cast<double>(
             (stats.request_committed_bytes + stats.result_committed_bytes) >> 10);
@@ -182,7 +186,7 @@ class Soak {
         }
         Figures figures;
         bool flat = true;
-        printf("soak, seed %llu: %zu samples, %llu kills\n%-20s %12s %12s\n",
+        printf("soak, seed %llu: %zu samples, %llu kills\n%-24s %12s %12s\n",
                static_cast<unsigned long long>(options_.seed), count,
                static_cast<unsigned long long>(kills_), "medians", "2nd quarter", "4th quarter");
         figures.add("seconds", std::round(samples_.back().seconds));
@@ -195,7 +199,7 @@ class Soak {
             const double drift = first == 0 ? std::abs(last) : std::abs(last / first - 1);
             const bool fits = drift <= column.allowed;
             flat = flat && fits;
-            printf("%-20s %12.4g %12.4g%s\n", column.name, first, last, fits ? "" : "  NOT FLAT");
+            printf("%-24s %12.4g %12.4g%s\n", column.name, first, last, fits ? "" : "  NOT FLAT");
             figures.add(std::string(column.name) + ", early", first);
             figures.add(std::string(column.name) + ", late", last);
         }
