@@ -43,8 +43,8 @@ void give_text(aiomq_item &item, Loan &loan) {
     ErrorText error;
     error.type = "aiomq.ResultTooLarge";
     error.message =
-        "neither the result nor an error about it fits the worker's arena: make tasks smaller or "
-        "raise arena_max_bytes";
+        "neither the result nor an error about it fits the worker's arena: make tasks smaller, "
+        "raise arena_max_bytes, or free memory if the system refused it some";
     give_error(item, error, loan);
 }
 

@@ -229,7 +229,8 @@ int RunLoop::refuse(std::uint32_t job, const aiomq_item &item) {
     if (item.kind != AIOMQ_KIND_ERROR)
         return fail(job, item.index, "aiomq.ResultTooLarge",
                     "a result of " + std::to_string(item.bytes) +
-                        " bytes does not fit the worker's arena: raise arena_max_bytes");
+                        " bytes does not fit the worker's arena: raise arena_max_bytes, or free "
+                        "memory if the system refused it some");
     aiomq_item bare{};
     bare.index = item.index;
     bare.status = item.status;
