@@ -59,6 +59,14 @@ struct Overdue {
     std::uint64_t task_id;
 };
 
+/// The last item that the claimer of a chunk has started, when a look found no stamp of that.
+struct Unstamped {
+    std::uint64_t task_id;
+    std::uint32_t attempt;
+    std::uint32_t item;
+    std::uint64_t seen_ns;  ///< the first such look
+};
+
 /// How workers ended that were running a task which has retries.
 struct Deaths {
     std::uint32_t count = 0;
@@ -343,6 +351,7 @@ class Pool {
     std::uint64_t locked_look_at_running(std::uint32_t slot, std::uint64_t now_ns,
                                          std::vector<std::uint32_t> &stuck);
     std::uint64_t locked_started_ns(std::uint32_t slot, std::uint32_t item);
+    std::uint64_t locked_unstamped_ns(std::uint32_t slot, std::uint32_t item);
     bool locked_expire(std::uint32_t slot);
     int locked_refusal() const;
     void enrol(std::uint32_t worker);
@@ -429,6 +438,7 @@ class Pool {
     std::uint64_t next_serial_ = 1;
     std::uint64_t now_ns_ = 0;   ///< exact time, once it was asked for, until the mutex is released
     std::uint32_t limited_ = 0;  ///< tasks with limits of time
+    std::unordered_map<std::uint32_t, Unstamped> unstamped_;  ///< by slot; maybe of an earlier task
     std::uint64_t look_at_ = UINT64_MAX;  ///< when limits_fd_ fires; UINT64_MAX: never
     std::unordered_map<std::uint32_t, Deaths> deaths_;  ///< by slot
     Arena requests_;

@@ -138,8 +138,22 @@ std::uint64_t Pool::locked_started_ns(std::uint32_t slot, std::uint32_t item) {
         const OutcomeHead head =
             OutcomeHead::unpack(outcomes[item - request.item_base].head.load_acquire());
         stamp = head.status == AIOMQ_PENDING ? head.bytes : 0;
+        if (head.status == AIOMQ_PENDING && stamp == 0 && item + 1 == range.next &&
+            !is_delivered(task, item))
+            return locked_unstamped_ns(slot, item);
     }
     return stamp == 0 ? 0 : stamped_ns(stamp, request.submitted_ns);
+}
+
+/// The worker is between raising `next` and the stamp. It may have been stopped there, so the time counts
+/// from when that was seen; when it goes on, its stamp counts again.
+std::uint64_t Pool::locked_unstamped_ns(std::uint32_t slot, std::uint32_t item) {
+    const std::uint64_t id = tasks_[slot].id;
+    const std::uint32_t attempt = segment_->request(slot).attempt;
+    Unstamped &seen = unstamped_[slot];
+    if (seen.task_id != id || seen.attempt != attempt || seen.item != item)
+        seen = {id, attempt, item, sys::monotonic_ns()};
+    return seen.seen_ns;
 }
 
 /// Takes back what is late and has not started. True: that was all of it, the slot is free.

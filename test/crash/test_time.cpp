@@ -8,9 +8,12 @@
 
 #include "../support/clock.hpp"
 #include "../support/go_signal.hpp"
+#include "../support/memory.hpp"
 #include "../support/pool_fixture.hpp"
+#include "../support/process.hpp"
 
 using aiomq_test::GoSignal;
+using aiomq_test::Memory;
 using aiomq_test::now_ns;
 using aiomq_test::PoolOptions;
 using aiomq_test::TestPool;
@@ -348,6 +351,19 @@ TEST(Timeout, AStoppedWorkerIsKilledToo) {
     const auto id = pool.submit_task("stop_itself", timeout(30));
     pool.collect_all();
     EXPECT_EQ(pool.outcome(id).status, AIOMQ_TIMED_OUT);
+}
+
+TEST(Timeout, AWorkerThatIsStoppedBeforeItHasStampedTheStartIsKilledToo) {
+    TestPool pool({.adjust = short_grace});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    Memory memory;
+    const GoSignal go;
+    const auto id = pool.submit_task(timeout(200, 2), "wait_for_file", go.path());
+    pool.wait_until([&] { return pool.worker_stats(0).running == 1; });
+    aiomq_test::stop(pool.worker_stats(0).pid);
+    memory.outcome_of(id, 0).head.store_seq(0);  // as it is before the stamp
+    pool.collect_all();
+    for (std::uint32_t i = 0; i < 2; ++i) EXPECT_EQ(pool.outcome(id, i).status, AIOMQ_TIMED_OUT);
 }
 
 TEST(Timeout, AStuckWorkerMaySayFirstWhereItIs) {

@@ -196,6 +196,7 @@ MODELS = {
             "BUG_NO_TASK_ID",
             "BUG_NEIGHBOURS_TOO",
             "BUG_STAMP_BESIDE MANY",
+            "BUG_UNSTAMPED_IS_UNSTARTED MANY TASKS=1",
             "BUG_NOT_FOR_UNSTARTED TASKS=1",
             "BUG_ALWAYS_SET TASKS=1",
         ),

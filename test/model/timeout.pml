@@ -1,14 +1,15 @@
 /* timeout.pml: items that run longer than their timeout, and the kill of their worker.
  *
  * What is modelled   worker.cpp (start_guarded, publish, finish_job), pool_limits.cpp (locked_limit,
- *                    locked_look_at_limits, locked_started_ns, locked_culprit, locked_expire),
+ *                    locked_look_at_limits, locked_started_ns, locked_unstamped_ns, locked_culprit,
+ *                    locked_expire),
  *                    supervisor.cpp (end_stuck, kill_stuck), recovery.cpp (time_out, fail).
  * Processes          a worker that runs its items beside each other, some of which never end by themselves;
  *                    the dispatcher with its supervisor, each of whose steps holds the mutex, and with the
  *                    clock: an item that has a stamp may be overdue at any moment, a task late; a killer
  *                    with KILLS kills for other reasons. Tasks have one item: 0 a timeout, 1 no limit, 2 a
  *                    timeout and a start limit. With MANY their stamps lie where those of a chunk do, and
- *                    are written a step after `next`.
+ *                    are written a step after `next`; between both a worker may be stopped for ever.
  * Properties         every task has one outcome; TIMED_OUT only what had been overdue and had not ended;
  *                    EXPIRED only what never ran; a worker is killed only while something overdue runs in
  *                    it; what never ends is ended by the timer (a deadlock if not), and when no task has
@@ -33,6 +34,7 @@ mtype phase[2] = FREE;
 byte id[2];                      /* the task in a slot */
 bit next[2], stamp[2], head[2];  /* head: published, in the word of the stamp */
 bit expired[2];                  /* what was published is EXPIRED */
+bit seen[2];                     /* a look has found that it started and has no stamp */
 byte attempt[TASKS], outcomes[TASKS];
 bit late, armed, stuck;          /* stuck: between both looks */
 bit overdue[2];                  /* the seat's list, with the tasks it was made for */
@@ -45,15 +47,16 @@ bit aged[TASKS], ran[TASKS], ended[TASKS], hangs[TASKS];
 
 #define HAS_TIMEOUT(task) (task != 1)
 #ifdef BUG_STAMP_BESIDE
-#define RUNS(s) (phase[s] == CLAIMED && next[s] && stamp[s])
+#define RUNS(s) (phase[s] == CLAIMED && next[s] && (stamp[s] || seen[s]))
 #else
-#define RUNS(s) (phase[s] == CLAIMED && next[s] && stamp[s] && !head[s])
+#define RUNS(s) (phase[s] == CLAIMED && next[s] && (stamp[s] || seen[s]) && !head[s])
 #endif
 
 inline claim(s) {
     atomic { phase[s] == READY -> phase[s] = CLAIMED; was_late = late && id[s] == 2 && attempt[id[s]] == 0 };
 #ifdef MANY
     next[s] = 1;
+    if :: HAS_TIMEOUT(id[s]) -> false /* stopped */ :: skip fi;
 #else
     d_step { next[s] = 1; stamp[s] = HAS_TIMEOUT(id[s]) };
 #endif
@@ -105,7 +108,7 @@ active proctype killer() {
     assert(outcomes[id[s]] == 1); \
     if :: HAS_TIMEOUT(id[s]) -> limited-- :: else fi; \
     phase[s] = FREE
-#define ready(s) next[s] = 0; stamp[s] = 0; head[s] = 0; expired[s] = 0; phase[s] = READY
+#define ready(s) next[s] = 0; stamp[s] = 0; seen[s] = 0; head[s] = 0; expired[s] = 0; phase[s] = READY
 #define expire(s) assert(!ran[id[s]]); give(s)
 #define take_done(s) \
     if :: expired[s] -> expire(s) :: else -> assert(ended[id[s]]); give(s) fi
@@ -126,6 +129,12 @@ inline submit(s) {
 #define SET_UNSTARTED 1
 #endif
 
+#ifdef BUG_UNSTAMPED_IS_UNSTARTED
+#define SEE(s) skip
+#else
+#define SEE(s) seen[s] = next[s] && !stamp[s] && !head[s]
+#endif
+
 /* locked_look_at(): of one task. */
 #define look_at(s) \
     if \
@@ -136,6 +145,8 @@ inline submit(s) {
         :: else -> armed = SET_UNSTARTED \
         fi \
     :: phase[s] == CLAIMED && HAS_TIMEOUT(id[s]) -> \
+        SEE(s); \
+        assert(!next[s] || head[s] || RUNS(s)); /* time counts for all that has started */ \
         if :: RUNS(s) -> armed = 1 :: else -> armed = SET_UNSTARTED fi; \
         if \
         :: !was_stuck && RUNS(s) && aged[id[s]] -> overdue[s] = 1; overdue_id[s] = id[s]; stuck = 1 \

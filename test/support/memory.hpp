@@ -71,6 +71,12 @@ class Memory {
         return at<aiomq::Slot>(layout_.slots_offset +
                                (task_id & (aiomq::kMaxSlots - 1)) * sizeof(aiomq::Slot));
     }
+    /// Where an item of a chunk that has started has its outcome.
+    aiomq::ItemOutcome &outcome_of(std::uint64_t task_id, std::uint32_t item) {
+        return at<aiomq::ItemOutcome>(slot_of(task_id).block_offset.load_acquire() +
+                                      sizeof(aiomq::OutcomeBlock) +
+                                      item * sizeof(aiomq::ItemOutcome));
+    }
     aiomq::SlotWord word_of(std::uint64_t task_id) {
         return aiomq::SlotWord(slot_of(task_id).word.load_acquire());
     }
