@@ -7,6 +7,7 @@
 #pragma once
 
 #include <aiomq/aiomq.h>
+#include <poll.h>
 
 #include <deque>
 #include <memory>
@@ -199,7 +200,7 @@ class Worker {
     UniqueFd supervisor_fd_;
     UniqueFd dispatcher_fd_;
     UniqueFd stderr_fd_;
-    UniqueFd watchdog_stop_;
+    pollfd watched_{};  ///< the watchdog's own
     unsigned long watchdog_ = 0;
     unsigned char *fork_guard_ = nullptr;
 
