@@ -165,9 +165,10 @@ int gather_and_cancel(const aiomq_call *call, aiomq_item *) {
     return 1;
 }
 
-/// Submits and ends without waiting; the answer is for nobody, so `take` must not see it.
+/// Submits and ends without waiting: no answer of it can end an item.
 int leave_behind(const aiomq_call *call, aiomq_item *) {
-    auto *gather = begin(call).release();  // for the answer, after the item's end
+    static std::vector<std::unique_ptr<Gather>> left;  // answers may come after the item's end
+    Gather *gather = left.emplace_back(begin(call)).get();
     gather->due = UINT32_MAX / 2;
     return submit(*gather, "nothing", "");
 }

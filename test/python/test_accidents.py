@@ -27,7 +27,8 @@ from running import run_script
 from aiomq import Pool, PoolBroken, RemoteError, WorkerDied
 
 # A sanitizer makes the start of a worker ten times as long.
-SECONDS = 5 * float(os.environ.get("AIOMQ_TEST_SLOW", "1"))
+SLOW = float(os.environ.get("AIOMQ_TEST_SLOW", "1"))
+SECONDS = 5 * SLOW
 
 
 def soon(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
@@ -379,7 +380,8 @@ async def test_twenty_pools_leave_nothing() -> None:
     gc.collect()
     assert len(conftest.open_fds()) == len(fds)
     assert threads() == tasks
-    assert resident_kib() - memory < 4096
+    if SLOW == 1:  # a sanitizer keeps what was freed
+        assert resident_kib() - memory < 4096
     with contextlib.suppress(ChildProcessError):
         assert os.waitpid(-1, os.WNOHANG) == (0, 0)
 

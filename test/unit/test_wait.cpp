@@ -102,9 +102,13 @@ TEST(SpinBudget, YieldsLessOftenWhenThatBringsNothing) {
     }
     EXPECT_GT(yields, 50U);
     EXPECT_LT(yields, 150U);
-    while (budget.calls_without_yield() > 0) budget.spin([] { return false; });
-    int looks = 0;
-    EXPECT_TRUE(budget.spin([&] { return ++looks == 2; }));
+    // Where others keep the CPU for long, and under memcheck, it takes some tries until one paid.
+    int tries = 0;
+    do {
+        while (budget.calls_without_yield() > 0) budget.spin([] { return false; });
+        int looks = 0;
+        EXPECT_TRUE(budget.spin([&] { return ++looks == 2; }));
+    } while (budget.calls_without_yield() > 0 && ++tries < 1000);
     EXPECT_EQ(budget.calls_without_yield(), 0U) << "it paid: the next call yields too";
 }
 
@@ -154,7 +158,8 @@ TEST(SpinBudget, StaysWhatWasAskedFor) {
 TEST(SpinBudget, SpinsNoLongerThanItsBudget) {
     SpinBudget budget(2'000'000, 1, 1);
     std::uint64_t shortest = UINT64_MAX;
-    for (int i = 0; i < 20; ++i) {
+    // Others may have the CPU for most of the time.
+    for (int i = 0; i < 20 || (i < 1000 && shortest >= 4'000'000); ++i) {
         const std::uint64_t start = sys::monotonic_ns();
         budget.spin([] { return false; });
         shortest = std::min(shortest, sys::monotonic_ns() - start);
