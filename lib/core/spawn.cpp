@@ -20,6 +20,13 @@
 
 #define AIOMQ_IN_CHILD [[gnu::no_sanitize("address", "thread", "undefined")]]
 
+#ifdef __SANITIZE_THREAD__
+// ThreadSanitizer takes clone(3) for a fork, and goes on as if the parent were its child: the memory is the
+// same. It does not know the C library's other name.
+extern "C" int __clone(int (*body)(void *), void *stack, int flags, void *argument, ...);  // NOLINT
+#define clone __clone
+#endif
+
 namespace aiomq::sys {
 namespace {
 
