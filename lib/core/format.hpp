@@ -438,8 +438,8 @@ enum class Notice : std::uint8_t {
     kCancelNested = 7,  ///< ticket of a nested task
     // dispatcher → worker
     kRelease = 3,  ///< block offset / kBlockAlign: the reader needs it no more
-    kCancel = 4,   ///< {generation:32, slot index:20}: stop it
-    kHint = 8,     ///< as kCancel: a keyed task for this worker
+    kCancel = 4,   ///< a NamedSlot: stop it
+    kHint = 8,     ///< a NamedSlot: a keyed task for this worker
     kAnswer = 9,   ///< block offset / kBlockAlign in the request arena: a nested task's completion
     kAsk = 10,  ///< if a slot says that this worker has claimed it and it has not, there is damage
     kRefused = 11,  ///< {errno:8, ticket:48}: a nested task that never became one
@@ -453,6 +453,18 @@ struct Message {
     }
     static constexpr Message unpack(std::uint64_t cell) {
         return {static_cast<Notice>(cell >> 56), cell & ((1ULL << 56) - 1)};
+    }
+};
+
+/// A slot while it is of one generation: what it held then is meant, nothing later.
+struct NamedSlot {
+    std::uint32_t slot;
+    std::uint32_t generation;
+
+    constexpr std::uint64_t pack() const { return std::uint64_t{generation} * kMaxSlots | slot; }
+    static constexpr NamedSlot unpack(std::uint64_t value) {
+        return {static_cast<std::uint32_t>(value % kMaxSlots),
+                static_cast<std::uint32_t>(value / kMaxSlots)};
     }
 };
 

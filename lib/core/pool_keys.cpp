@@ -67,8 +67,7 @@ void Pool::locked_make_ready(std::uint32_t slot, ItemRange range) {
 void Pool::locked_post_hint(std::uint32_t slot) {
     const SlotWord word(segment_->slot(slot).word.load_relaxed());
     if (word.worker() < worker_count())
-        locked_post(word.worker(),
-                    {Notice::kHint, std::uint64_t{word.generation()} << kTaskSlotBits | slot});
+        locked_post(word.worker(), {Notice::kHint, NamedSlot{slot, word.generation()}.pack()});
 }
 
 /// Slots whose keyed task waits, in submit order.

@@ -309,8 +309,7 @@ void Pool::locked_cancel(std::uint32_t index) {
     if (locked_withdraw(index, AIOMQ_CANCELLED, nullptr)) return;
     const SlotWord word(segment_->slot(index).word.load_acquire());
     if (word.phase() != Phase::kClaimed || word.worker() >= worker_count()) return;
-    locked_post(word.worker(),
-                {Notice::kCancel, std::uint64_t{word.generation()} << kTaskSlotBits | index});
+    locked_post(word.worker(), {Notice::kCancel, NamedSlot{index, word.generation()}.pack()});
 }
 
 int Pool::cancel(std::uint64_t task_id) {

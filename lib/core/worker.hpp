@@ -120,11 +120,15 @@ class Worker {
         aiomq_job view{};
     };
 
+    /// A job's handle: its place in `jobs_` is the low 20 bits.
+    static constexpr std::uint32_t kJobIndexBits = 20;
+    static constexpr std::uint32_t kJobIndexMask = (1U << kJobIndexBits) - 1;
+
     /// A queue that this worker takes from.
     struct Served {
         std::uint32_t queue;
         Ring ring;
-        std::deque<std::uint64_t> keyed;  ///< hints for this worker alone, as in Notice::kHint
+        std::deque<NamedSlot> keyed;  ///< hints for this worker alone
     };
 
     /// A nested task under way.
@@ -171,6 +175,7 @@ class Worker {
     ItemOutcome *outcome_of(const Job &job, std::uint32_t item);
     int publish(Job &job, const aiomq_item &item);
     [[gnu::always_inline]] inline int end_item(Job &job);
+    int expire(Job &job, std::uint32_t item);
     Result<std::uint64_t> take_block(Job &job, std::uint64_t bytes);
     [[gnu::always_inline]] inline int publish_one(Job &job, const aiomq_item &item);
     int publish_of_many(Job &job, const aiomq_item &item);
@@ -183,7 +188,7 @@ class Worker {
     void wake_application();
     void take_inbox();
     void check_claims();
-    void take_hint(std::uint64_t hint);
+    void take_hint(NamedSlot hint);
     bool claim_keyed(Served &served, const aiomq_job *&ret_job);
     void count_memory();
     void look_at_limits();

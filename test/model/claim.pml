@@ -1,6 +1,6 @@
 /* claim.pml: the way of a task, from submit to its outcome, with deaths at any step.
  *
- * What is modelled   slots.hpp (claim, finish), worker.cpp (claim_one, start, finish_job, tell, settle,
+ * What is modelled   slots.hpp (claim, finish), worker*.cpp (claim_one, start, finish_job, tell, settle,
  *                    sleep), pool_submit.cpp (put, publish, locked_rehint), pool_collect.cpp (collect,
  *                    locked_rescan), pool.cpp (dispatch), recovery.cpp (locked_recover). Tasks of one
  *                    item, one queue, no retries.

@@ -1,7 +1,7 @@
 /* inbox.pml: what does not fit a worker's inbox waits with the dispatcher and is not forgotten.
  *
  * What is modelled   pool_submit.cpp (locked_post, locked_flush_inbox, locked_flush_inboxes), pool.cpp
- *                    (locked_drain_lanes), supervisor.cpp (on_signal), worker.cpp (take_inbox, sleep), lane.hpp
+ *                    (locked_drain_lanes), supervisor.cpp (on_signal), worker*.cpp (take_inbox, sleep), lane.hpp
  *                    (cursors and published indices on both sides).
  * Processes          the application, which posts MESSAGES messages and then does nothing: it may be busy,
  *                    or block for something else; the supervisor, which looks when it is woken; one worker,

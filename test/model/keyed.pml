@@ -1,10 +1,10 @@
 /* keyed.pml: tasks with a key, which one worker may claim, whose hints are messages.
  *
  * What is modelled   pool_keys.cpp (locked_worker_of, locked_make_keyed_ready, locked_post_hint,
- *                    locked_hint_keyed, locked_avoid), slots.hpp (claim_keyed, withdraw), worker.cpp
+ *                    locked_hint_keyed, locked_avoid), slots.hpp (claim_keyed, withdraw), worker*.cpp
  *                    (take_inbox, take_hint, claim_keyed, sleep), pool_submit.cpp (locked_post,
  *                    locked_flush_inbox, cancel), recovery.cpp (a claimed task of a dead worker),
- *                    supervisor.cpp (spawn, a start that fails, become_ready). Tasks of one item.
+ *                    supervisor*.cpp (spawn, a start that fails, become_ready). Tasks of one item.
  * Processes          two workers; the application, which submits TASKS tasks through SLOTS slots, cancels
  *                    up to CANCELS and otherwise only collects; the supervisor, which moves what waits for
  *                    room in an inbox of CELLS cells, recovers, respawns under the same mutex and finds

@@ -1,6 +1,6 @@
 /* loans.pml: payloads that a worker reads on after the job they came with has ended.
  *
- * What is modelled   worker_nested.cpp (retain, keep_payload, release, post), worker.cpp (finish_job,
+ * What is modelled   worker_nested.cpp (retain, keep_payload, release, post), worker*.cpp (finish_job,
  *                    tell), pool_nested.cpp (locked_take_return, locked_keep_payload,
  *                    locked_free_payload, locked_forget_worker), pool_collect.cpp (locked_take_done,
  *                    locked_rescan), recovery.cpp.

@@ -2,7 +2,7 @@
  *
  * What is modelled   pool_nested.cpp (locked_take_request, locked_retry_nested, locked_submit_nested,
  *                    locked_end_request, locked_answer, locked_take_return, locked_forget_worker),
- *                    worker_nested.cpp (post, flush_outbox, submit, collect, give_back), worker.cpp (tell,
+ *                    worker_nested.cpp (post, flush_outbox, submit, collect, give_back), worker*.cpp (tell,
  *                    settle, sleep), pool_collect.cpp (collect, locked_rescan), pool.cpp
  *                    (locked_drain_lanes), recovery.cpp. Tasks of one item.
  * Processes          WORKERS workers that run one item at a time; the application, which submits CHAINS

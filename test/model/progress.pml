@@ -1,6 +1,6 @@
 /* progress.pml: items of a chunk that are delivered while others of it still run.
  *
- * What is modelled   worker.cpp (room_in, publish_of_many, flush, tell, settle, finish_job, sleep),
+ * What is modelled   worker*.cpp (room_in, publish_of_many, flush, tell, settle, finish_job, sleep),
  *                    pool_collect.cpp (locked_take_message, locked_take_many, locked_rescan), pool.cpp
  *                    (dispatch).
  * Processes          a worker that runs both items of a chunk beside each other; the second ends only when

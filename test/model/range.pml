@@ -1,6 +1,6 @@
 /* range.pml: a chunk of ITEMS items in one slot: started, withdrawn, split, expired, delivered, run again.
  *
- * What is modelled   slots.hpp (start_item, withdraw_unstarted, publish_ready), worker.cpp (start,
+ * What is modelled   slots.hpp (start_item, withdraw_unstarted, publish_ready), worker*.cpp (start,
  *                    start_guarded, room_in, complete, finish_job), pool_collect.cpp (locked_take_many while
  *                    the claimer works, when it is done, and when it is dead), pool_split.cpp (the cut),
  *                    pool_limits.cpp (locked_expire), pool_submit.cpp (locked_withdraw), recovery.cpp (fail,

@@ -1,7 +1,7 @@
 /* retire.pml: workers that are asked to leave, and a pool that is closed because all of them were.
  *
- * What is modelled   worker.cpp (retire, take_no_more, ready, claim_one, start_next, finish_job, sleep),
- *                    supervisor.cpp (on_signal, become_ready, on_exit, schedule_respawn, all_were_asked,
+ * What is modelled   worker*.cpp (retire, take_no_more, ready, claim_one, start_next, finish_job, sleep),
+ *                    supervisor*.cpp (on_signal, become_ready, on_exit, schedule_respawn, all_were_asked,
  *                    depart, maybe_end), recovery.cpp (recover_claimed, locked_fail_all), pool.cpp
  *                    (locked_close).
  * Processes          two workers, which claim what they find and run one item of each slot at a time; the

@@ -1,8 +1,8 @@
 /* takeover.pml: results that the application reads on after the worker that made them has died.
  *
  * What is modelled   pool_collect.cpp (locked_take_one, locked_release, locked_loaned_blocks),
- *                    pool_submit.cpp (locked_post), supervisor.cpp (on_exit, spawn, a start that fails),
- *                    recovery.cpp (what is DONE is delivered), worker.cpp (the list, take_inbox).
+ *                    pool_submit.cpp (locked_post), supervisor*.cpp (on_exit, spawn, a start that fails),
+ *                    recovery.cpp (what is DONE is delivered), worker*.cpp (the list, take_inbox).
  * Processes          a worker with an arena of two blocks, which waits for room; the dispatcher, each of
  *                    whose steps holds the mutex, with the application, which releases when it likes; a
  *                    killer with KILLS kills, between any two steps of the worker, also of a starting one.

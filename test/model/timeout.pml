@@ -1,6 +1,6 @@
 /* timeout.pml: items that run longer than their timeout, and the kill of their worker.
  *
- * What is modelled   worker.cpp (start_guarded, publish, finish_job), pool_limits.cpp (locked_limit,
+ * What is modelled   worker*.cpp (start_guarded, publish, finish_job), pool_limits.cpp (locked_limit,
  *                    locked_look_at_limits, locked_started_ns, locked_unstamped_ns, locked_culprit,
  *                    locked_expire),
  *                    supervisor.cpp (end_stuck, kill_stuck), recovery.cpp (time_out, fail).

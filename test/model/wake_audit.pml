@@ -1,7 +1,7 @@
 /* wake_audit.pml: a wake-up taken by a worker that does not look, and the audit that repairs it.
  *
  * What is modelled   pool.cpp (locked_publish_hints, locked_wake_workers, locked_wake_sleepers_with_hints)
- *                    and the supervisor's one-shot timer; worker.cpp (sleep, wake).
+ *                    and the supervisor's one-shot timer; worker*.cpp (sleep, wake).
  * Processes          WORKERS workers, all but one of which may stop for ever after they were woken and
  *                    before they look (SIGSTOP, long work of another task); the dispatcher, which submits
  *                    TASKS tasks and wakes one sleeper for each; the supervisor, which audits when the timer

@@ -2,7 +2,7 @@
  *
  * What is modelled   slots.hpp (withdraw, claim in its two steps: load, then compare-and-swap against the
  *                    word that was loaded), pool_submit.cpp (locked_push_hint with a full ring,
- *                    locked_rehint, locked_publish_hints), worker.cpp (claim_one, sleep).
+ *                    locked_rehint, locked_publish_hints), worker*.cpp (claim_one, sleep).
  * Processes          two workers, each serving a queue of its own; the dispatcher, which makes SUBMITS
  *                    submits through SLOTS slots to either queue, withdraws WITHDRAWALS READY slots, and
  *                    frees what is DONE. A ring has CELLS cells: twice as many as slots in the code, fewer

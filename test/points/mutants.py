@@ -35,7 +35,7 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "no-second-look",
-        "worker.cpp",
+        "worker_wait.cpp",
         "if (std::exchange(answers_unseen_, false) || something_there(wants_tasks)) {",
         "if (std::exchange(answers_unseen_, false)) {",
         "*WhatComes*",
