@@ -241,14 +241,18 @@ void Audit::event(const aiomq_event &event) {
         deaths_.push_back({event.pid, event.text});
 }
 
+void Audit::forget_explained() {
+    std::erase_if(deaths_, [this](const Death &death) { return killed_.count(death.pid) != 0; });
+}
+
 void Audit::finish() {
+    forget_explained();
     for (const auto &[key, live] : live_)
         complain(findings_.lost, name_of(live, 0) + " is lost: " + std::to_string(live.left) +
                                      " items without an outcome");
     for (const Death &death : deaths_)
-        if (killed_.count(death.pid) == 0)
-            complain(findings_.wrong_deaths,
-                     "nobody killed " + std::to_string(death.pid) + ": " + death.text);
+        complain(findings_.wrong_deaths,
+                 "nobody killed " + std::to_string(death.pid) + ": " + death.text);
     deaths_.clear();
 }
 

@@ -91,6 +91,8 @@ class Audit {
     void event(const aiomq_event &event);
     /// A process that is about to be killed.
     void killed(std::int32_t pid) { killed_.insert(pid); }
+    /// Forgets the deaths that are explained by now: over hours their texts would be most of the memory.
+    void forget_explained();
     /// Everything that should come has come: what is live is lost.
     void finish();
 

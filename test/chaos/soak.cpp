@@ -117,6 +117,7 @@ class Soak {
             killer.stop();
             kills_ += killer.blows().kills;
             for (const std::int32_t pid : killer.take_killed()) audit_->killed(pid);
+            audit_->forget_explained();
         }
         load.drain(kSettleSeconds);
         return static_cast<double>(audit_->findings().items - items) /
