@@ -9,12 +9,13 @@ from __future__ import annotations
 import datetime
 import functools
 import json
+import os
 import subprocess
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "build" / "evidence"
+FOLDER = Path(os.environ.get("AIOMQ_BUILD_DIR") or ROOT / "build") / "evidence"
 REPORT = ROOT / "test" / "EVIDENCE.md"
 
 # Guarantee · models · where each step is enumerated or each case forced · part under random kills.

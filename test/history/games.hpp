@@ -71,7 +71,7 @@ void expect_sound(const char *name, std::uint64_t few, std::uint64_t many) {
     if (stress())
         leave_evidence(std::string("history-") + name,
                        "histories of processes that are killed, each linearizable", figures,
-                       "meson test --setup stress --suite history", seed());
+                       "meson test --setup stress --suite history", std::to_string(seed()));
     if (!outcome.trouble.empty()) ADD_FAILURE() << outcome.trouble;
     EXPECT_GT(outcome.killed_in_a_call, 0U);
 }

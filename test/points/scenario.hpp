@@ -19,6 +19,8 @@ class Scenario {
     void submit_all();
     /// One task of one item. Gives its id.
     std::uint64_t submit_one();
+    /// The same; it ends when this process sleeps, which it must do next.
+    std::uint64_t submit_one_and_sleep();
     /// Outcomes and runs are what they may be when so many workers have died.
     void expect_sound(std::uint32_t kills) const;
 

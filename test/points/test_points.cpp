@@ -7,6 +7,7 @@
 #include <cinttypes>
 
 #include "../support/clock.hpp"
+#include "../support/evidence.hpp"
 #include "../support/process.hpp"
 #include "prove.hpp"
 #include "scenario.hpp"
@@ -25,6 +26,7 @@ constexpr std::uint64_t kNever = UINT64_MAX;
 /// A run that takes longer has lost a wake-up, whoever repaired it in the end.
 constexpr std::uint64_t kHang = 20'000'000'000;
 constexpr std::uint64_t kMoment = 1'000'000;
+constexpr std::uint32_t kFewSlots = 4;
 
 class Points : public testing::Test {
   protected:
@@ -50,24 +52,35 @@ class Points : public testing::Test {
     bool fired() const { return control_->fired.load() != 0; }
     pid_t victim() const { return static_cast<pid_t>(control_->fired.load()); }
 
-    /// Calls @run for each point, until they are not reached any more.
+    /// Calls @run for each point, until they are not reached any more. Leaves evidence of @what.
     template <typename Run>
-    void enumerate(Run run) {
+    void enumerate(const char *name, const char *what, Run run) {
         if (const char *only = std::getenv("AIOMQ_POINT"))
             return run(std::strtoull(only, nullptr, 10));
         run(kNever);
         const std::uint64_t usual = control_->passed.load();
         std::uint64_t point = 0;
+        std::uint64_t reached = 0;
         for (int missed = 0; (point < usual || missed < 3) && !HasFailure(); ++point) {
             SCOPED_TRACE("AIOMQ_POINT=" + std::to_string(point));
             run(point);
             missed = fired() ? 0 : missed + 1;
+            reached += fired() ? 1 : 0;
             if (HasFailure())
                 ADD_FAILURE() << "addr2line -Cfe " << library() << " "
                               << testing::PrintToString(control_->site.load());
         }
         std::printf("[   POINTS ] %" PRIu64 "\n", point);
         EXPECT_GT(point, 60U) << "hardly anything was observed";
+        leave_figures(name, what,
+                      "\"points\": " + std::to_string(point) + ", \"reached\": " +
+                          std::to_string(reached) + ", \"lost, run twice, hung or left in use\": " +
+                          std::to_string(HasFailure() ? 1 : 0));
+    }
+    static void leave_figures(const std::string &name, const char *what,
+                              const std::string &figures) {
+        aiomq_test::leave_evidence("points-" + name, what, figures, "./dev test points",
+                                   "none: all of them");
     }
     static const char *library() { return POINTS_LIBRARY; }
 
@@ -97,6 +110,8 @@ class Points : public testing::Test {
 
     /// Everything has its outcome, nothing is left in use, and the pool ends.
     void finish(TestPool &pool, const Scenario &scenario, std::uint32_t most_kills) {
+        // Somebody who looks now and then would not notice that nobody woke him.
+        if (control_->action == Action::kKill) pool.collect_all();
         pool.wait_until([&] {
             let_go_on();
             return pool.nothing_in_use() && pool.outcomes().size() == pool.items_due();
@@ -123,11 +138,15 @@ class Points : public testing::Test {
 
 }  // namespace
 
-/// The life of a worker from its start to the pool's end, with everything in between.
+/// The life of a worker from its start to the pool's end, with everything in between. There are fewer slots
+/// than tasks: what an earlier task has left in its slot must not be taken for a later one's.
 TEST_F(Points, AKillAtAnyOfThemCostsWhatRanAndNothingElse) {
-    enumerate([&](std::uint64_t point) {
+    constexpr const char *kWhat =
+        "a worker is killed at each access that the compiled core makes to shared memory in a life "
+        "with every kind of task";
+    enumerate("kill", kWhat, [&](std::uint64_t point) {
         arm(Action::kKill, point);
-        TestPool pool({.spin_ns = 0});
+        TestPool pool({.capacity = kFewSlots, .spin_ns = 0});
         ASSERT_EQ(pool.created(), 0) << pool.error_text();
         Scenario scenario(pool, *control_);
         scenario.submit_all();
@@ -137,7 +156,9 @@ TEST_F(Points, AKillAtAnyOfThemCostsWhatRanAndNothingElse) {
 
 /// A stopped worker keeps what it has claimed and nothing else; killed, it gives that back.
 TEST_F(Points, AStopAtAnyOfThemHoldsUpWhatItHasClaimedAndNothingElse) {
-    enumerate([&](std::uint64_t point) {
+    constexpr const char *kWhat =
+        "a worker is stopped at each of these accesses; others go on; then it is killed";
+    enumerate("stop", kWhat, [&](std::uint64_t point) {
         arm(Action::kStop, point);
         control_->hold = 1;
         TestPool pool({.workers = 2, .spin_ns = 0, .flags = AIOMQ_POOL_NOWAIT});
@@ -164,7 +185,9 @@ TEST_F(Points, AStopAtAnyOfThemHoldsUpWhatItHasClaimedAndNothingElse) {
 /// A worker that is stopped between any two looks misses nothing that comes meanwhile: with nobody to repair
 /// it, a lost wake-up is a hang.
 TEST_F(Points, WhatComesWhileAWorkerStandsAtAnyOfThemIsSeen) {
-    enumerate([&](std::uint64_t point) {
+    constexpr const char *kWhat =
+        "a worker is stopped at each access, given work and continued, with no timer that repairs";
+    enumerate("wake", kWhat, [&](std::uint64_t point) {
         arm(Action::kStop, point);
         control_->no_repair = 1;
         TestPool pool({.spin_ns = 0, .flags = AIOMQ_POOL_NOWAIT});
@@ -185,7 +208,9 @@ TEST_F(Points, WhatComesWhileAWorkerStandsAtAnyOfThemIsSeen) {
 
 /// Nobody comes in a dead worker's place, and nobody repairs: what it has swallowed must come from its death.
 TEST_F(Points, WhatAWorkerHasSwallowedWhenItDiesAtAnyOfThemWakesAnother) {
-    enumerate([&](std::uint64_t point) {
+    constexpr const char *kWhat =
+        "a worker is killed at each access, with nobody in its place and no timer that repairs";
+    enumerate("swallowed", kWhat, [&](std::uint64_t point) {
         arm(Action::kKill, point);
         control_->no_repair = 1;
         TestPool pool({.workers = 2, .spin_ns = 0, .flags = AIOMQ_POOL_NOWAIT});
@@ -194,7 +219,7 @@ TEST_F(Points, WhatAWorkerHasSwallowedWhenItDiesAtAnyOfThemWakesAnother) {
         wait_for_sleep(pool);
         control_->hold = 1;
         Scenario scenario(pool, *control_);
-        scenario.submit_one();  // which wakes the armed one, if it is there
+        scenario.submit_one_and_sleep();  // which wakes the armed one, if it is there
         pool.collect_all();
         wait_for_sleep(pool);
         control_->hold = 0;
@@ -213,4 +238,8 @@ TEST_F(Points, NoAccessIsWithoutOne) {
     finish(pool, scenario, 0);
     EXPECT_STREQ(control_->trouble, "");
     EXPECT_GT(control_->passed.load(), 200U);
+    leave_figures("complete",
+                  "the points are all there are: memory that faults shows an access without one",
+                  "\"points\": " + std::to_string(control_->passed.load()) +
+                      ", \"accesses without one\": " + (HasFailure() ? "1" : "0"));
 }

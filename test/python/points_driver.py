@@ -1,7 +1,8 @@
 """A program whose Python worker is killed at each of its accesses to shared memory in turn.
 
-Run with the instrumented library of test/points on AIOMQ_LIBRARY_PATH. Arguments: where to find the
-control file, and which of how many equal parts of the points to take. Prints how many there were.
+Run with the instrumented library of test/points on AIOMQ_LIBRARY_PATH. Arguments: which part of the
+points to take, and how many equal parts there are. Prints how many points there usually are, and
+at how many of its part the worker was killed.
 """
 
 from __future__ import annotations
@@ -97,17 +98,18 @@ async def main() -> None:
         arm(control, COUNT, NEVER)
         await scenario(pool, control)
         point, usual = part, control.passed
-        missed = 0
+        missed = lives = 0
         os.kill(await pool.apply(os.getpid), 9)  # it has been armed: the next one can be
         while point < usual or missed < 3:
             arm(control, KILL, point)
             await scenario(pool, control)
+            lives += 1 if control.fired else 0
             missed = 0 if control.fired else missed + 1
             if not control.fired:
                 control.at = control.passed  # die at once, to be armed again
                 await asyncio.gather(pool.submit(os.getpid), return_exceptions=True)
             point += parts
-    print(usual, point)
+    print(usual, lives)
 
 
 if __name__ == "__main__":

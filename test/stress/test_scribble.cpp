@@ -281,5 +281,6 @@ TEST(Scribble, EndsInPoolCorruptOrCarriesOnAndHarmsNobodyElse) {
             "scribble",
             "a worker scribbles over all that it can write, one seed a round: every item has one "
             "outcome, another pool's results are right, aiomq-stat ends by itself",
-            in_json(figures, (now_ns() - start) / kSecond), "./dev chaos scribble", first);
+            in_json(figures, (now_ns() - start) / kSecond), "./dev chaos scribble",
+            std::to_string(first));
 }
