@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "../support/tally.hpp"
 #include "../unit/seeded.hpp"
 
 namespace aiomq_test {
@@ -19,21 +20,27 @@ inline constexpr long kNever = 1'000'000'000;
 /// How many calls are tried of functions that are called as often as threads happen to meet.
 inline constexpr long kMostOfMany = 8;
 
+inline constexpr const char *kFaultsCommand = "./dev test --full faults";
+inline constexpr const char *kAllFaults = "none: all of them";
+
 /// @Fault: has name, error, `lasting` and `countable`.
 template <typename Fault>
 class Sweep : public testing::TestWithParam<Fault> {
   protected:
     /// False: the fault did not come any more.
     virtual bool try_call(long number, bool lasting) = 0;
+    virtual Tally &tally() = 0;
 
     /// @lasting: with each call fail all that follow it.
     void try_all(bool lasting) {
-        const bool bounded = !this->GetParam().countable && rounds(0, 1) == 0;
+        const bool bounded = !this->GetParam().countable && !full();
         long number = 1;
         while ((!bounded || number <= kMostOfMany) && try_call(number, lasting)) {
             ++number;
             if (this->HasFailure()) return;
         }
+        tally().add("faults", 1);
+        tally().add("failing calls", static_cast<std::uint64_t>(number - 1));
         EXPECT_GT(number, 1) << "the function is never called: nothing was shown";
         std::printf("%ld calls failed%s\n", number - 1, lasting ? " with all later ones" : "");
     }

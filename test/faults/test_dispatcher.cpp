@@ -8,8 +8,11 @@
 using aiomq_test::Allowed;
 using aiomq_test::Course;
 using aiomq_test::Holdings;
+using aiomq_test::kAllFaults;
+using aiomq_test::kFaultsCommand;
 using aiomq_test::kNever;
 using aiomq_test::Sweep;
+using aiomq_test::Tally;
 
 namespace {
 
@@ -65,8 +68,14 @@ const std::vector<Fault> kFaults{
     {"write_event", EINTR, {}, false, false, false},
 };
 
+Tally &counts = Tally::begin("faults-dispatcher",
+                             "lives of a pool in which a system call of the dispatcher fails, once "
+                             "or from then on: a named error or success, nothing left behind",
+                             kFaultsCommand, kAllFaults);
+
 class Dispatcher : public Sweep<Fault> {
   protected:
+    Tally &tally() override { return counts; }
     bool try_call(long number, bool lasting) override {
         const Fault &fault = GetParam();
         SCOPED_TRACE(testing::Message()

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "../support/control_group.hpp"
+#include "../support/tally.hpp"
 #include "course.hpp"
 
 using aiomq_test::Allowed;
@@ -24,6 +25,11 @@ constexpr bool kSanitized = true;
 #else
 constexpr bool kSanitized = false;
 #endif
+
+aiomq_test::Tally &counts = aiomq_test::Tally::begin(
+    "faults-limits",
+    "lives of a pool at each limit of descriptors, processes, address space and memory",
+    "./dev test --full faults", "none: all of them");
 
 constexpr std::uint64_t kMiB = 1 << 20;
 constexpr unsigned kNobody = 65534;
@@ -69,6 +75,8 @@ void sweep(rlim_t first, rlim_t step, rlim_t last,
         if (testing::Test::HasFailure()) return;
     }
     std::printf("%d limits too low, %d enough to begin\n", refused, created);
+    counts.add("limits too low", static_cast<std::uint64_t>(refused));
+    counts.add("limits enough to begin", static_cast<std::uint64_t>(created));
     EXPECT_GT(refused, 0) << "the limit had no effect";
     EXPECT_EQ(created, kMore) << "the highest should have been enough";
 }

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "chaos"))
+from evidence import Evidence
+
 COURSE = Path(__file__).with_name("python_course.py")
 LIBRARY = Path(os.environ["AIOMQ_BUILD_DIR"], "test", "faults", "libaiomq_faults.so")
 PATIENCE_SECONDS = 110
@@ -55,7 +58,27 @@ def ends() -> dict[str, list[str]]:
     for line in done.stdout.splitlines():
         fault, _, end = line.partition(" ")
         found.setdefault(fault, []).append(end)
+    leave_evidence(found)
     return found
+
+
+def is_wanted(end: str, wanted: set[str]) -> bool:
+    return end == WORKS or any(map(end.startswith, wanted))
+
+
+def leave_evidence(found: dict[str, list[str]]) -> None:
+    ends = [
+        is_wanted(end, wanted)
+        for (name, error), wanted in FAULTS.items()
+        for end in found.get(f"{name}:{error}", [])
+    ]
+    Evidence(
+        "faults-python",
+        "a system call fails while Python creates a pool: an exception or success, nothing left",
+        {"faults": len(FAULTS), "failing calls": len(ends), "failed": ends.count(False)},
+        "./dev test faults",
+        "none: all of them",
+    ).save()
 
 
 @pytest.mark.parametrize(("name", "error"), FAULTS)
@@ -66,5 +89,5 @@ def test_a_call_that_fails_is_an_exception_and_nothing_is_left(
     came = ends.get(f"{name}:{error}", [])
     assert came, "the function is never called: nothing was shown"
     for end in came:
-        assert end == WORKS or any(map(end.startswith, wanted)), end
+        assert is_wanted(end, wanted), end
     assert not wanted or set(came) != {WORKS}

@@ -11,8 +11,11 @@
 using aiomq_test::Course;
 using aiomq_test::GoSignal;
 using aiomq_test::Holdings;
+using aiomq_test::kAllFaults;
+using aiomq_test::kFaultsCommand;
 using aiomq_test::kNever;
 using aiomq_test::Sweep;
+using aiomq_test::Tally;
 
 namespace {
 
@@ -44,8 +47,12 @@ std::string fault_of(const std::string &name, long first, long last, int error,
            std::to_string(error) + ":" + mark.path();
 }
 
+Tally &counts = Tally::begin("faults-workers", "the same for the system calls of workers",
+                             kFaultsCommand, kAllFaults);
+
 class Workers : public Sweep<Fault> {
   protected:
+    Tally &tally() override { return counts; }
     bool try_call(long number, bool lasting) override {
         const Fault &fault = GetParam();
         SCOPED_TRACE(testing::Message()

@@ -1,7 +1,8 @@
 // Ring, lanes, slot word, item range and sleeping flags on a machine with weak memory: right as they are,
 // and wrong as soon as any one order is weaker.
 //
-// AIOMQ_SEED=<n> runs one seed. AIOMQ_STRESS=1: many more.
+// AIOMQ_SEED=<n> runs one seed. AIOMQ_STRESS=1: many more. AIOMQ_FULL=1: also those orders that are listed as
+// stronger than needed, which must not be noticed.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <fstream>
 #include <tuple>
 
+#include "../support/tally.hpp"
 #include "scenario.hpp"
 #include "stronger.hpp"
 
@@ -27,7 +29,15 @@ std::vector<Kind> all_scenarios() {
     return all;
 }
 
-bool thorough() { return std::getenv("AIOMQ_STRESS") != nullptr; }
+using aiomq_test::Tally;
+Tally &counts = Tally::begin("orders",
+                             "the compiled code of ring, lanes, slot word, item range, sleeping "
+                             "flags and values with a version on a "
+                             "machine with weak memory: right as it is, and wrong when an order is "
+                             "weaker but for those listed",
+                             "./dev test --full orders", "0 and up");
+
+bool thorough() { return aiomq_test::stress(); }
 
 /// An order that is weaker than the one in the code.
 struct Weakening {
@@ -146,6 +156,7 @@ TEST_P(Scenarios, AreRightOnEveryMachine) {
         last = (first = std::strtoull(one, nullptr, 10)) + 1;
     for (std::uint64_t seed = first; seed < last; ++seed)
         ASSERT_EQ(run(GetParam(), seed, nullptr), "") << "AIOMQ_SEED=" << seed;
+    counts.add("runs of unweakened code", last - first);
 }
 
 TEST(Orders, NoneCanBeWeakerUnnoticed) {
@@ -166,13 +177,16 @@ TEST(Orders, NoneCanBeWeakerUnnoticed) {
     }
     std::size_t caught = 0;
     for (const auto &[mutant, sites] : mutants) {
-        if (!thorough() && is_stronger_than_needed(mutant)) continue;
+        if (!aiomq_test::full() && is_stronger_than_needed(mutant)) continue;
         const bool noticed = is_noticed(mutant, sites, seeds);
         EXPECT_NE(noticed, is_stronger_than_needed(mutant))
             << std::get<0>(mutant) << ": " << change_of(mutant);
         caught += noticed ? 1 : 0;
     }
     std::printf("[  MUTANTS ] %zu, noticed %zu\n", mutants.size(), caught);
+    counts.add("orders weakened", mutants.size());
+    counts.add("orders weakened: noticed", caught);
+    counts.add("orders weakened: seeds of each scenario", seeds);
 }
 
 }  // namespace weak

@@ -37,6 +37,8 @@ class Random {
 };
 
 inline bool stress() { return std::getenv("AIOMQ_STRESS") != nullptr; }
+/// Whether to leave out nothing of what can be counted: `./dev test --full`, and what is long anyway.
+inline bool full() { return stress() || std::getenv("AIOMQ_FULL") != nullptr; }
 /// How often to do something: @few by default, @many when AIOMQ_STRESS is set.
 inline std::uint64_t rounds(std::uint64_t few, std::uint64_t many) { return stress() ? many : few; }
 
