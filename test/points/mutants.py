@@ -76,7 +76,7 @@ MUTANTS = (
     ),
     Mutant(
         "outcome-before-value",
-        "worker.cpp",
+        "worker_finish.cpp",
         "        outcome.value.store_relaxed(static_cast<std::uint64_t>(item.value.integer));\n",
         """        outcome.head.store_release(head.pack());
         outcome.value.store_relaxed(static_cast<std::uint64_t>(item.value.integer));
