@@ -4,7 +4,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 
 namespace chaos {
@@ -51,6 +54,28 @@ pid_t parent_of(pid_t pid) {
     const std::string text = content_of("/proc/" + std::to_string(pid) + "/stat");
     const auto name_end = text.rfind(')');  // the name may contain anything
     return name_end == std::string::npos ? 0 : atoi(text.c_str() + name_end + 4);
+}
+
+bool is_dying(pid_t pid) {
+    constexpr unsigned kExiting = 0x4;  // PF_EXITING of linux/sched.h
+    constexpr unsigned long long kKill = 1ULL << (SIGKILL - 1);
+    const std::string folder = "/proc/" + std::to_string(pid);
+    const std::string stat = content_of(folder + "/stat");
+    const auto name_end = stat.rfind(')');
+    char state = 'X';
+    unsigned flags = 0;
+    if (name_end == std::string::npos ||
+        sscanf(stat.c_str() + name_end + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
+        return true;
+    const std::string status = content_of(folder + "/status");
+    const auto pending = [&status](const char *name) {
+        const auto place = status.find(name);
+        return place == std::string::npos
+                   ? 0
+                   : strtoull(status.c_str() + place + strlen(name), nullptr, 16);
+    };
+    return state == 'Z' || state == 'X' || (flags & kExiting) != 0 ||
+           ((pending("SigPnd:") | pending("ShdPnd:")) & kKill) != 0;
 }
 
 std::vector<pid_t> children_of(pid_t pid) {

@@ -17,6 +17,8 @@ inline int threads_of(pid_t pid) { return entries_of("/proc/" + std::to_string(p
 std::vector<pid_t> children_of(pid_t pid);
 /// The parent of a process; 0 when there is no such process.
 pid_t parent_of(pid_t pid);
+/// Whether the process is gone, or has been killed and only needs the CPU to go.
+bool is_dying(pid_t pid);
 /// Every process, this one excepted, that has @mark ("NAME=value") in its environment.
 std::vector<pid_t> marked(const std::string &mark);
 /// Names in /dev/shm and /tmp that contain @text.

@@ -19,6 +19,8 @@ namespace {
 using aiomq_test::now_ns;
 
 constexpr std::uint64_t kAllowedNs = 1'000'000'000;
+/// For those that the kernel has killed in time and a busy machine gives no CPU to go.
+constexpr std::uint64_t kDyingNs = 20'000'000'000;
 
 /// Takes the exit statuses of those who have become our children by the death of their parent.
 void reap() {
@@ -31,6 +33,7 @@ std::string label_of(pid_t dispatcher) { return "chaos-victim-" + std::to_string
 struct Round {
     bool clean = true;
     bool was_up = false;  ///< it had made its pool
+    bool slow = false;    ///< somebody who had been killed was not gone after the time
     double left_ms = 0;   ///< how long anything of its was left
 };
 
@@ -43,22 +46,27 @@ class Deaths {
         Figures figures;
         std::uint64_t survivors = 0;
         std::uint64_t were_up = 0;
+        std::uint64_t slow = 0;
         double worst_ms = 0;
         for (std::uint64_t i = 0; i < options_.rounds; ++i) {
             const Round round = play(options_.seed + i, i % 5 == 4);
             survivors += !round.clean;
             were_up += round.was_up;
-            if (round.clean) worst_ms = std::max(worst_ms, round.left_ms);
+            slow += round.slow;
+            if (round.clean && !round.slow) worst_ms = std::max(worst_ms, round.left_ms);
         }
         printf("dispatchers killed: %llu, %llu of them with a pool that ran\n",
                static_cast<unsigned long long>(options_.rounds),
                static_cast<unsigned long long>(were_up));
-        printf("everything gone after %.0f ms\n", worst_ms);
+        printf(
+            "everything gone after %.0f ms, but for %llu whose killed workers waited for the CPU\n",
+            worst_ms, static_cast<unsigned long long>(slow));
         printf("must be 0:\n  with something left   %llu\n",
                static_cast<unsigned long long>(survivors));
         figures.add("dispatchers killed", static_cast<double>(options_.rounds));
         figures.add("with a running pool", static_cast<double>(were_up));
         figures.add("longest ms until all was gone", worst_ms);
+        figures.add("killed workers not gone after 1 s for want of CPU", static_cast<double>(slow));
         figures.add("with something left", static_cast<double>(survivors));
         return (options_.json.empty() || figures.write(options_.json)) && survivors == 0;
     }
@@ -87,7 +95,7 @@ class Deaths {
         kill(pid, SIGKILL);
         waitpid(pid, nullptr, 0);
         const std::uint64_t start = now_ns();
-        const std::uint64_t looked = look_until_gone(pid, start);
+        const std::uint64_t looked = look_until_gone(pid, start, round.slow);
         round.clean = looked != 0;
         round.left_ms = static_cast<double>(looked - start) / 1e6;
         if (!round.clean) tell(pid, seed);
@@ -102,11 +110,14 @@ class Deaths {
 
     /// When the look began that found nothing; 0: something was left at the last look within the time. A
     /// look at all processes can itself take long.
-    static std::uint64_t look_until_gone(pid_t dispatcher, std::uint64_t start) {
+    static std::uint64_t look_until_gone(pid_t dispatcher, std::uint64_t start, bool &ret_slow) {
         for (;;) {
             const std::uint64_t now = now_ns();
             if (!is_anything_left(dispatcher)) return now;
-            if (now - start > kAllowedNs) return 0;
+            if (now - start > (ret_slow ? kDyingNs : kAllowedNs)) {
+                ret_slow = !ret_slow && only_the_dying_are_left(dispatcher);
+                if (!ret_slow) return 0;
+            }
             usleep(2000);
         }
     }
@@ -118,12 +129,20 @@ class Deaths {
                links_with(label_of(dispatcher)) != 0 || !files_with(label_of(dispatcher)).empty();
     }
 
+    static bool only_the_dying_are_left(pid_t dispatcher) {
+        std::vector<pid_t> left = children_of(getpid());
+        const auto more = marked("AIOMQ_CHAOS_RUN=" + label_of(dispatcher));
+        left.insert(left.end(), more.begin(), more.end());
+        return std::all_of(left.begin(), left.end(), is_dying);
+    }
+
     static void tell(pid_t dispatcher, std::uint64_t seed) {
         fprintf(stderr, "audit: a dispatcher (seed %llu) has left %zu children, %d holders:",
                 static_cast<unsigned long long>(seed), children_of(getpid()).size(),
                 links_with(label_of(dispatcher)));
         for (const pid_t pid : children_of(getpid())) {
-            fprintf(stderr, " %d (%d threads)", pid, threads_of(pid));
+            fprintf(stderr, " %d (%d threads%s)", pid, threads_of(pid),
+                    is_dying(pid) ? ", dying" : "");
             kill(pid, SIGKILL);
             waitpid(pid, nullptr, 0);
         }
