@@ -94,11 +94,14 @@ async def test_a_task_that_cancels_itself_in_time_is_cancelled() -> None:
 @pytest.mark.parametrize("function", [limited.spin, limited.spin_late, limited.block])
 async def test_what_does_not_yield_is_killed_after_grace(function: Any) -> None:
     async with Pool(1, grace=0.3) as pool:
-        worker = await pool.apply(calls.pid)
-        begin = time.monotonic()
-        with pytest.raises(TaskTimeout) as caught:
-            await pool.options(timeout=0.2).apply(function)
-        assert 0.4 < time.monotonic() - begin < 10
+        for _ in range(5):  # a busy machine may give a worker no CPU for its last words
+            worker = await pool.apply(calls.pid)
+            begin = time.monotonic()
+            with pytest.raises(TaskTimeout) as caught:
+                await pool.options(timeout=0.2).apply(function)
+            assert 0.4 < time.monotonic() - begin < 10
+            if caught.value.stack:
+                break
         assert f"in {function.__name__}" in caught.value.stack
         assert "limited.py" in caught.value.stack and "_pump.py" not in caught.value.stack
         assert not Path(f"/proc/{worker}").exists() or await pool.apply(calls.pid) != worker
