@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import signal
 import sys
 import threading
 import time
@@ -176,6 +177,21 @@ def fail_on(value: int, bad: int) -> int:
     if value == bad:
         raise ValueError(f"bad item {value}")
     return value
+
+
+def fail_on_five(value: int) -> int:
+    return fail_on(value, 5)
+
+
+def die_on_two(value: int) -> int:
+    if value == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+async def through_pair(pair: tuple[str, str]) -> str:
+    """Through a gate; see gate.py."""
+    return await gate.through(*pair)
 
 
 class Tool:

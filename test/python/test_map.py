@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import calls
@@ -247,13 +247,3 @@ async def test_a_chunk_that_suspends_in_parts() -> None:
     async with Pool(1, childconcurrency=4) as pool:
         numbers = list(range(500))
         assert await pool.map(calls.sometimes_later, numbers, chunksize=250) == numbers
-
-
-async def _agen() -> AsyncIterator[int]:
-    yield 1
-
-
-async def test_an_async_iterable_is_refused() -> None:
-    async with Pool(1) as pool:
-        with pytest.raises(TypeError):
-            pool.map(calls.add, _agen())  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aiomq._pool import Pool
     from aiomq._result import PoolResult
     from aiomq._task import Task
+    from aiomq._unordered import UnorderedResult, as_completed
 
 __version__ = "0.1.0"
 
@@ -42,7 +43,9 @@ __all__ = [
     "StartExpired",
     "Task",
     "TaskTimeout",
+    "UnorderedResult",
     "WorkerDied",
+    "as_completed",
     "current_pool",
 ]
 
@@ -57,7 +60,9 @@ _homes = {
     "StartExpired": "_errors",
     "Task": "_task",
     "TaskTimeout": "_errors",
+    "UnorderedResult": "_unordered",
     "WorkerDied": "_errors",
+    "as_completed": "_unordered",
     "current_pool": "_nested",
 }
 

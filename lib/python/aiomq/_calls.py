@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeAlias, TypeVar, overload
 
 from aiomq import _checks
+from aiomq._map import MapOptions
 from aiomq._options import Options, options
 from aiomq._result import PoolResult
 from aiomq._task import Task
 
 if TYPE_CHECKING:
     from aiomq._dispatcher import Dispatcher
+    from aiomq._unordered import UnorderedResult
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Input: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 
 
 class PoolCalls:
@@ -118,56 +121,161 @@ class PoolCalls:
     def map(
         self,
         fn: Callable[[Any], Awaitable[R]],
-        iterable: Iterable[Any],
+        iterable: Input,
         *,
         chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
     ) -> PoolResult[R]: ...
     @overload
     def map(
-        self, fn: Callable[[Any], R], iterable: Iterable[Any], *, chunksize: int | None = None
+        self,
+        fn: Callable[[Any], R],
+        iterable: Input,
+        *,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
     ) -> PoolResult[R]: ...
     def map(
-        self, fn: Callable[[Any], Any], iterable: Iterable[Any], *, chunksize: int | None = None
+        self,
+        fn: Callable[[Any], Any],
+        iterable: Input,
+        *,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
     ) -> PoolResult[Any]:
         """Run fn(item) for each item of the iterable; returns an awaitable, iterable PoolResult.
 
-        Starts at once if a loop is running, else when it is first awaited. `chunksize` is how many
-        items travel together; it has no influence on how many run at once (childconcurrency).
-        Default: one at first, then by how long the items keep a worker busy. Raises as submit()
-        does for the first items; for later ones the PoolResult raises.
+        Starts at once if a loop is running, else when it is first awaited.
+
+        iterable: iterable or asynchronously iterable, also endless; read as the workers need it.
+        chunksize: how many items travel together; it has no influence on how many run at once
+            (childconcurrency). Default: one at first, then by how long the items keep a worker
+            busy.
+        buffersize: how many items may be read from the input whose results are not taken yet. For
+            a map that is awaited: that have no result yet. Default: enough to keep the workers
+            busy, and for `async for` up to 65,536 results.
+        return_exceptions: an item's error is its result instead of the end of the map.
+
+        Raises as submit() does for the first items, and TypeError or ValueError naming the
+        argument; for later items the PoolResult raises.
         """
-        return self._map(fn, iterable, False, chunksize)
+        return PoolResult.start(
+            *self._mapping(fn, iterable, False, chunksize, buffersize, return_exceptions)
+        )
 
     @overload
     def starmap(
         self,
         fn: Callable[..., Awaitable[R]],
-        iterable: Iterable[Iterable[Any]],
+        iterable: Input,
         *,
         chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
     ) -> PoolResult[R]: ...
     @overload
     def starmap(
         self,
         fn: Callable[..., R],
-        iterable: Iterable[Iterable[Any]],
+        iterable: Input,
         *,
         chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
     ) -> PoolResult[R]: ...
     def starmap(
         self,
         fn: Callable[..., Any],
-        iterable: Iterable[Iterable[Any]],
+        iterable: Input,
         *,
         chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
     ) -> PoolResult[Any]:
         """Like map(), but each item holds the positional arguments of one call: fn(*item)."""
-        return self._map(fn, iterable, True, chunksize)
+        return PoolResult.start(
+            *self._mapping(fn, iterable, True, chunksize, buffersize, return_exceptions)
+        )
 
-    def _map(
-        self, fn: Callable[..., Any], iterable: Iterable[Any], star: bool, chunksize: int | None
-    ) -> PoolResult[Any]:
+    @overload
+    def map_unordered(
+        self,
+        fn: Callable[[Any], Awaitable[R]],
+        iterable: Input,
+        *,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+        index: Literal[False] = False,
+        input: Literal[False] = False,
+    ) -> UnorderedResult[R]: ...
+    @overload
+    def map_unordered(
+        self,
+        fn: Callable[[Any], R],
+        iterable: Input,
+        *,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+        index: Literal[False] = False,
+        input: Literal[False] = False,
+    ) -> UnorderedResult[R]: ...
+    @overload
+    def map_unordered(
+        self,
+        fn: Callable[[Any], Any],
+        iterable: Input,
+        *,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+        index: bool = False,
+        input: bool = False,
+    ) -> UnorderedResult[Any]: ...
+    def map_unordered(
+        self,
+        fn: Callable[[Any], Any],
+        iterable: Input,
+        *,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+        index: bool = False,
+        input: bool = False,
+    ) -> UnorderedResult[Any]:
+        """Like map(), but gives the results as they come: iterate with `async for`.
+
+            async for url, page in pool.map_unordered(fetch, urls, input=True):
+                ...
+
+        index, input: give the item's number, the item itself, or both, before its result, as a
+            tuple. Inputs are kept until then.
+        """
+        from aiomq._unordered import UnorderedResult
+
+        return UnorderedResult.start(
+            *self._mapping(fn, iterable, False, chunksize, buffersize, return_exceptions),
+            index=index,
+            input=input,
+        )
+
+    def _mapping(
+        self,
+        fn: Callable[..., Any],
+        iterable: Any,
+        star: bool,
+        chunksize: int | None,
+        buffersize: int | None,
+        return_exceptions: bool,
+    ) -> tuple[Dispatcher, Callable[..., Any], Any, MapOptions, Options | None]:
         self._dispatcher.check_open()
         if chunksize is not None:
             chunksize = _checks.size("chunksize", chunksize, 1)
-        return PoolResult.start(self._dispatcher, fn, iterable, star, chunksize, self._options)
+        if buffersize is not None:
+            buffersize = _checks.size("buffersize", buffersize, 1)
+        how = MapOptions(star, chunksize, buffersize, bool(return_exceptions))
+        return self._dispatcher, fn, iterable, how, self._options

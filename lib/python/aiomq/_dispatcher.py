@@ -31,8 +31,8 @@ from aiomq._trouble import NO_ROOM, call_error, item_error, raise_for
 
 if TYPE_CHECKING:
     from aiomq._create import Started
+    from aiomq._map import Chunk, Map
     from aiomq._options import Options
-    from aiomq._result import Chunk, PoolResult
 
 lib = _abi.lib
 
@@ -68,7 +68,7 @@ class Dispatcher:
         self.loop: Any = None  # the AbstractEventLoop, once bound
         self.pending: dict[int, Task[Any] | Chunk] = {}
         self.backlog = Backlog()
-        self.feeds: dict[PoolResult[Any], None] = {}  # maps with items left to submit, in order
+        self.feeds: dict[Map, None] = {}  # maps with items left to submit, in order
         self.closing = False
         self._address = address
         self._board = started.board

@@ -30,9 +30,9 @@ from aiomq._task import Task
 from aiomq._trouble import NO_ROOM, call_error, item_error
 
 if TYPE_CHECKING:
+    from aiomq._map import Chunk, Map
     from aiomq._options import Options
     from aiomq._pump import Pump
-    from aiomq._result import Chunk, PoolResult
 
 lib = _abi.lib
 
@@ -107,7 +107,7 @@ class Hub:
         self.loop = pump.loop
         self.pending: dict[int, tuple[NestedDispatcher, Task[Any] | Chunk]] = {}
         self.waiting: deque[_Waiting] = deque()
-        self.feeds: dict[PoolResult[Any], None] = {}
+        self.feeds: dict[Map, None] = {}
         self.users = 0
 
     def turn(self) -> None:
