@@ -14,7 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aiomq._blocking import Blocking, blocking
     from aiomq._calls import PoolCalls
+    from aiomq._current import TaskInfo, current_task
     from aiomq._errors import (
         PoolBroken,
         QueueFull,
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
     from aiomq._nested import current_pool
     from aiomq._pool import Pool
     from aiomq._result import PoolResult
+    from aiomq._state import worker_state
     from aiomq._task import Task
     from aiomq._unordered import UnorderedResult, as_completed
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Blocking",
     "Group",
     "Pool",
     "PoolBroken",
@@ -42,14 +46,19 @@ __all__ = [
     "RemoteError",
     "StartExpired",
     "Task",
+    "TaskInfo",
     "TaskTimeout",
     "UnorderedResult",
     "WorkerDied",
     "as_completed",
+    "blocking",
     "current_pool",
+    "current_task",
+    "worker_state",
 ]
 
 _homes = {
+    "Blocking": "_blocking",
     "Group": "_group",
     "Pool": "_pool",
     "PoolBroken": "_errors",
@@ -59,11 +68,15 @@ _homes = {
     "RemoteError": "_errors",
     "StartExpired": "_errors",
     "Task": "_task",
+    "TaskInfo": "_current",
     "TaskTimeout": "_errors",
     "UnorderedResult": "_unordered",
     "WorkerDied": "_errors",
     "as_completed": "_unordered",
+    "blocking": "_blocking",
     "current_pool": "_nested",
+    "current_task": "_current",
+    "worker_state": "_state",
 }
 
 

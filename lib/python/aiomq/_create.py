@@ -48,6 +48,7 @@ class Wanted(NamedTuple):
     poison_limit: int
     grace: float
     blocked_after: float | None
+    finalizer: Callable[[], Any] | None
 
 
 class Started(NamedTuple):
@@ -80,12 +81,13 @@ def create(wanted: Wanted) -> Started:
     _set_scalars(options, wanted, workers)
     _checks.function("initializer", wanted.initializer)
     _checks.function("loop_initializer", wanted.loop_initializer)
+    _checks.function("finalizer", wanted.finalizer)
     label = _start.default_label() if wanted.label is None else _checks.text("label", wanted.label)
     options.label = label.encode(errors="replace")
     if not isinstance(wanted.initargs, Iterable):
         raise TypeError(f"initargs must be iterable, not {type(wanted.initargs).__name__}")
     objects = _start.pickle_objects(
-        wanted.initializer, tuple(wanted.initargs), wanted.loop_initializer
+        wanted.initializer, tuple(wanted.initargs), wanted.loop_initializer, wanted.finalizer
     )
     options.argv = _strings(_start.command())
     options.queues = _strings([name.encode(errors="replace") for name in queues])

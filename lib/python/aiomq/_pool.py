@@ -26,6 +26,9 @@ class Pool(PoolCalls):
     quota). initializer, initargs: called once in each worker before it serves; may be a coroutine
     function.
         If it raises, the pool is broken.
+    finalizer: called in each worker without arguments when it leaves in order: after close(), or
+        when it is replaced, not when it is killed or the pool is terminated. May be a coroutine
+        function. What it raises goes to the worker's stderr.
     childconcurrency: how many coroutines one worker runs at once at most, over all calls and maps.
     loop_initializer: called in each worker without arguments; returns its event loop, for example
         uvloop.new_event_loop. Default: an asyncio loop that knows when there is work without asking
@@ -74,6 +77,7 @@ class Pool(PoolCalls):
         poison_limit: int = 3,
         grace: float = 2.0,
         blocked_after: float | None = 1.0,
+        finalizer: Callable[[], Any] | None = None,
     ) -> None:
         started = _create.create(
             _create.Wanted(
@@ -92,6 +96,7 @@ class Pool(PoolCalls):
                 poison_limit,
                 grace,
                 blocked_after,
+                finalizer,
             )
         )
         self._label = started.label

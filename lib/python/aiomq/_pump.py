@@ -18,6 +18,7 @@ import errno
 import os
 import pickle
 import sys
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from aiomq import _abi, _bridge
 from aiomq._board import Page
+from aiomq._current import TaskInfo
 from aiomq._item import Item, enter_task, leave_task, register_task
 from aiomq._main import importing
 from aiomq._reference import is_plain, resolve
@@ -46,6 +48,8 @@ class _Job(NamedTuple):
     """A claimed task that has items left to start."""
 
     handle: int
+    id: int
+    attempt: int
     number: int  # of the function
     function: Callable[..., Any]
     plain: bool
@@ -87,8 +91,12 @@ class Pump:
         self.permits = permits
         self.queues = queues
         self.workers = workers
+        self.finalizer: Callable[[], Any] | None = None
+        self.detach: Callable[[], None] = lambda: None  # from the loop, when nothing more is to run
         self.nested: Hub | None = None  # once a task has asked for its own pool
         self.ended = False
+        self.thread = threading.get_ident()
+        self.starting = False  # the first step of an item runs, or all of a plain one
         self._lent: set[Item] = set()  # items that have given their permits back
         self._loop = loop
         self._worker = worker
@@ -98,8 +106,9 @@ class Pump:
         self._current: _Job | None = None
         self._running = 0  # parked items
         self._live: dict[int, dict[int, Item]] = {}  # job -> index -> parked item
-        self._numbers: dict[int, int] = {}  # job -> function, while items are parked
+        self._parked: dict[int, _Job] = {}  # jobs with parked items
         self._functions: dict[int, tuple[Callable[..., Any], bool]] = {}
+        self._names: dict[int, str] = {}  # of functions that were asked for
         self._timers: dict[Item, asyncio.TimerHandle] = {}  # of parked items with a timeout
         self._expired: dict[Item, str] = {}  # cancelled by their timers; what to tell of them
         self._unpublished: deque[_Outcome] = deque()
@@ -131,6 +140,8 @@ class Pump:
 
     def turn(self) -> None:
         """Do what there is to do, for one slice of time."""
+        if self.ended:
+            return
         try:
             if self.before_turn is not None:
                 self.before_turn()
@@ -173,6 +184,7 @@ class Pump:
                 job = self._current = self._claim()
                 if job is None:
                     break
+            self.starting = True
             reason, _ = run(
                 job.handle,
                 job.function,
@@ -183,6 +195,7 @@ class Pump:
                 job.plain,
                 job.timeout_ns != 0,
             )
+            self.starting = False
             before, now = now, monotonic_ns()
             self._page.add(job.number, now - before)
             if reason in (0, 1):
@@ -200,14 +213,30 @@ class Pump:
         if now - self._flushed_ns > _FLUSH_NS:
             self.flush()
 
-    # --- nested calls -----------------------------------------------------------------------------
+    # --- what runs --------------------------------------------------------------------------------
 
     def place_of(self, item: Item) -> tuple[int, int]:
         """Job and index of an item that runs; in its first step it does not know them itself."""
         if item._report is not None:
             return item._job, item._index
+        return self.place()
+
+    def place(self) -> tuple[int, int]:
+        """Job and index of the item that is being started."""
         assert self._current is not None
         return self._current.handle, self._runner.index
+
+    def info(self, handle: int, index: int) -> TaskInfo:
+        """What an item that runs may know of itself."""
+        job = self._parked.get(handle) or self._current
+        assert job is not None and job.handle == handle
+        name = self._names.get(job.number)
+        if name is None:
+            name = self._names[job.number] = self._name_of(job.number)
+        timeout = job.timeout_ns / 1e9 if job.timeout_ns else None
+        return TaskInfo(job.id, index, job.attempt, name, timeout)
+
+    # --- nested calls -----------------------------------------------------------------------------
 
     def lend(self, item: Item) -> None:
         """The item waits for nested calls: another one may run instead."""
@@ -243,6 +272,8 @@ class Pump:
         )
         return _Job(
             claimed.job,
+            claimed.task_id,
+            claimed.attempt,
             number,
             function,
             plain,
@@ -257,17 +288,10 @@ class Pump:
 
     def _find(self, number: int) -> tuple[Callable[..., Any], bool]:
         """The function with this number; imported once, unless that fails."""
-        name, length = ctypes.POINTER(ctypes.c_char)(), ctypes.c_size_t()
-        outcome = lib.aiomq_worker_function(
-            self._worker, number, ctypes.byref(name), ctypes.byref(length)
-        )
-        if outcome < 0:
-            raise OSError(-outcome, f"aiomq_worker_function: no function {number}")
+        name = self._name_of(number)
         try:
             with importing():
-                function = self._context.copy().run(
-                    resolve, ctypes.string_at(name, length.value).decode()
-                )
+                function = self._context.copy().run(resolve, name)
         except BaseException as raised:
             error = raised
 
@@ -277,6 +301,15 @@ class Pump:
             return fail, True
         found = self._functions[number] = (function, is_plain(function))
         return found
+
+    def _name_of(self, number: int) -> str:
+        name, length = ctypes.POINTER(ctypes.c_char)(), ctypes.c_size_t()
+        outcome = lib.aiomq_worker_function(
+            self._worker, number, ctypes.byref(name), ctypes.byref(length)
+        )
+        if outcome < 0:
+            raise OSError(-outcome, f"aiomq_worker_function: no function {number}")
+        return ctypes.string_at(name, length.value).decode()
 
     def _take_cancels(self) -> None:
         job = self._cancelled
@@ -297,7 +330,7 @@ class Pump:
         assert current is not None
         if live is None:
             live = self._live[job] = {}
-            self._numbers[job] = current.number
+            self._parked[job] = current
         live[index] = item
         if current.timeout_ns:
             self._limit(item, current.timeout_ns)
@@ -330,7 +363,7 @@ class Pump:
             if self._lent:
                 self.take_back(item)
             del self._live[job][index]
-            self._page.add(self._numbers[job], item._busy_ns)
+            self._page.add(self._parked[job].number, item._busy_ns)
             value = item._value
             if status == _abi.ERROR:
                 value = report_of(value)
@@ -388,7 +421,7 @@ class Pump:
     def _over(self, job: int) -> None:
         """Forget a job whose last item has its outcome: its handle means nothing any more."""
         self._live.pop(job, None)
-        self._numbers.pop(job, None)
+        self._parked.pop(job, None)
         if self._current is not None and self._current.handle == job:
             self._current = None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 _MAIN_NAMES = ("__main__", "__mp_main__")
 _MAX_BYTES = 4000
+_BLOCKING = ":blocking"  # after the name of a function that runs in a thread
 _ASYNC_GENERATOR = 0x200  # CO_ASYNC_GENERATOR
 _COROUTINE_FLAGS = 0x80 | 0x100  # CO_COROUTINE, CO_ITERABLE_COROUTINE
 
@@ -24,6 +25,8 @@ def name_of(function: Callable[..., Any]) -> str:
     """
     if not callable(function):
         raise TypeError(f"the function must be callable, not {type(function).__name__}")
+    if unmarked(function) is not function:
+        return name_of(unmarked(function)) + _BLOCKING
     if isinstance(function, FunctionType) and function.__code__.co_flags & _ASYNC_GENERATOR:
         raise TypeError(f"{function.__qualname__} is an async generator, which a pool can't run")
     qualname = getattr(function, "__qualname__", None)
@@ -42,7 +45,7 @@ def name_of(function: Callable[..., Any]) -> str:
             )
     name = f"{module}:{qualname}"
     try:
-        found = resolve(name)
+        found = unmarked(_find(name))
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"{module}.{qualname} can't be found by that name, so no worker could import it;"
@@ -57,6 +60,22 @@ def name_of(function: Callable[..., Any]) -> str:
 
 def resolve(name: str) -> Any:
     """Import what a reference names. Raises AttributeError and what the import raises."""
+    reference = name.removesuffix(_BLOCKING)
+    found = unmarked(_find(reference))
+    if reference == name:
+        return found
+    from aiomq._blocking import threaded
+
+    return threaded(found)
+
+
+def unmarked(function: Any) -> Any:
+    """A function without the mark of aiomq.blocking(), if it has one."""
+    module = sys.modules.get("aiomq._blocking")  # without it nothing is marked
+    return function if module is None else module.unmarked(function)
+
+
+def _find(name: str) -> Any:
     module, _, qualname = name.partition(":")
     found: Any = sys.modules.get(module) or importlib.import_module(module)
     for part in qualname.split("."):

@@ -24,7 +24,7 @@ class Setup(NamedTuple):
 
     main: dict[str, Any]  # see _main.describe()
     childconcurrency: int
-    objects: bytes  # pickled (initializer, initargs, loop_initializer)
+    objects: bytes  # pickled (initializer, initargs, loop_initializer, finalizer)
     queues: tuple[str, ...]
     workers: int
 
@@ -44,15 +44,17 @@ def pickle_objects(
     initializer: Callable[..., Any] | None,
     initargs: tuple[Any, ...],
     loop_initializer: Callable[[], Any] | None,
+    finalizer: Callable[[], Any] | None,
 ) -> bytes:
     """The user's objects for the worker. Raises PicklingError naming what can't be pickled."""
     try:
-        return pickle.dumps((initializer, initargs, loop_initializer), 5)
+        return pickle.dumps((initializer, initargs, loop_initializer, finalizer), 5)
     except Exception as error:
         parts: Iterable[tuple[str, Any]] = (
             ("initializer", initializer),
             *((f"initargs[{index}]", value) for index, value in enumerate(initargs)),
             ("loop_initializer", loop_initializer),
+            ("finalizer", finalizer),
         )
         for name, value in parts:
             try:

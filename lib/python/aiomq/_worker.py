@@ -16,12 +16,13 @@ import os
 import pickle
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from contextvars import copy_context
 from multiprocessing import process, util
 from typing import Any, NoReturn
 
-from aiomq import _abi, _main, _start
+from aiomq import _abi, _main, _start, _state
 from aiomq._board import Page
 from aiomq._item import Item
 from aiomq._pump import Pump
@@ -75,14 +76,13 @@ def _set_up(worker: int) -> tuple[Pump, asyncio.AbstractEventLoop]:
     _main.prepare(setup.main)
     process.current_process().name = name
     with _main.importing():
-        initializer, initargs, loop_initializer = pickle.loads(setup.objects)
+        initializer, initargs, loop_initializer, finalizer = pickle.loads(setup.objects)
 
     loop, selector = _make_loop(worker, loop_initializer)
     asyncio.set_event_loop(loop)
+    _state.begin()
     if initializer is not None:
-        made = initializer(*initargs)
-        if inspect.isawaitable(made):
-            loop.run_until_complete(_wait_for(made))
+        _call(loop, initializer, *initargs)
 
     permits: int = lib.aiomq_worker_concurrency(worker)  # 0: the group has no number of its own
     pump = Pump(
@@ -103,6 +103,14 @@ def _set_up(worker: int) -> tuple[Pump, asyncio.AbstractEventLoop]:
         announcer = _Announcer(worker, pump)
         loop.add_reader(fd, announcer.readable)
     pump.schedule()
+    pump.finalizer = finalizer
+
+    def detach() -> None:
+        loop.remove_reader(fd)
+        if selector is not None:
+            selector.pump = None
+
+    pump.detach = detach
     return pump, loop
 
 
@@ -147,8 +155,24 @@ def _ignore(_number: int, _frame: object) -> None:
     """Does nothing; unlike SIG_IGN it is not inherited by programs that a task starts."""
 
 
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: Any) -> None:
+    """Call a function of the user's, and wait for it if it is asynchronous."""
+    made = function(*args)
+    if inspect.isawaitable(made):
+        loop.run_until_complete(_wait_for(made))
+
+
 async def _wait_for(awaitable: Any) -> None:
     await awaitable
+
+
+def _finalize(pump: Pump, loop: asyncio.AbstractEventLoop) -> None:
+    """What the finalizer raises can't be anybody's result, and does not keep the worker."""
+    try:
+        if pump.finalizer is not None:
+            _call(loop, pump.finalizer)
+    except BaseException:
+        traceback.print_exc()
 
 
 def _serve(pump: Pump, loop: asyncio.AbstractEventLoop) -> None:
@@ -156,6 +180,8 @@ def _serve(pump: Pump, loop: asyncio.AbstractEventLoop) -> None:
         # A SystemExit or KeyboardInterrupt in a task that an item has started leaves run_forever().
         with contextlib.suppress(SystemExit, KeyboardInterrupt):
             loop.run_forever()
+    pump.detach()  # the loop is the user's again, for what is left on it
+    _finalize(pump, loop)
     with contextlib.suppress(SystemExit, KeyboardInterrupt):
         _close_loop(loop)
 
