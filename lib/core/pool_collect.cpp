@@ -48,6 +48,16 @@ void give_text(aiomq_item &item, Loan &loan) {
     give_error(item, error, loan);
 }
 
+/// Records of loans are used again. What a larger completion needed is given back, or each record would in
+/// time hold as much as the largest one.
+constexpr std::size_t kKeptItems = 128;
+
+template <typename T>
+void empty(std::vector<T> &entries) {
+    entries.clear();
+    if (entries.capacity() > kKeptItems) entries.shrink_to_fit();
+}
+
 /// How many messages ahead the slots are fetched into the cache.
 constexpr std::uint64_t kPrefetch = 4;
 
@@ -451,9 +461,9 @@ void Pool::locked_release(std::uint64_t loan_id) {
     loan.in_use = false;
     for (const LoanedBlock &block : loan.blocks)
         locked_post(block.worker, {Notice::kRelease, block.offset / kBlockAlign});
-    loan.blocks.clear();
-    loan.copies.clear();
-    loan.items.clear();
+    empty(loan.blocks);
+    empty(loan.copies);
+    empty(loan.items);
     free_loans_.push_back(static_cast<std::uint32_t>(index));
 }
 

@@ -1,5 +1,6 @@
 // What a pool does when all goes well, through the public C ABI and with real processes.
 #include <fcntl.h>
+#include <malloc.h>
 
 #include "../support/go_signal.hpp"
 #include "../support/pool_fixture.hpp"
@@ -133,4 +134,37 @@ TEST(Pool, CanBeUsedBeforeItsWorkersAreStarted) {
         pool.collect_all();
         EXPECT_EQ(pool.outcome(id).status, AIOMQ_OK);
     }
+}
+
+TEST(Pool, WhatManyLargeCompletionsHaveTakenIsGivenBack) {
+    constexpr std::uint32_t kItems = 4096;
+    constexpr int kTasks = 32;
+    TestPool pool;
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    aiomq_task task{};
+    task.struct_bytes = sizeof task;
+    task.items = kItems;
+    ASSERT_EQ(aiomq_pool_function(pool.get(), "item_number", &task.function), 0);
+    std::vector<std::uint64_t> loans;
+    const auto hold_all = [&] {
+        std::uint32_t items = 0;
+        for (int i = 0; i < kTasks; ++i)
+            ASSERT_EQ(aiomq_pool_submit(pool.get(), &task, nullptr), 0);
+        while (items < kTasks * kItems) {
+            ASSERT_GT(aiomq_pool_wait(pool.get(), 20'000'000'000), 0);
+            aiomq_completion completion;
+            while (aiomq_pool_collect(pool.get(), &completion, 1) == 1) {
+                items += completion.item_count;
+                if (completion.loan != 0) loans.push_back(completion.loan);
+            }
+        }
+    };
+    const std::size_t before = mallinfo2().uordblks;
+    hold_all();
+    const std::size_t held = mallinfo2().uordblks;
+    for (const std::uint64_t loan : loans) aiomq_pool_release(pool.get(), loan);
+    aiomq_completion completion;
+    aiomq_pool_collect(pool.get(), &completion, 1);  // releases are done by the next call
+    const std::size_t after = mallinfo2().uordblks;
+    EXPECT_LE(after, before + (held - before) / 8) << "held " << held - before;
 }
