@@ -17,7 +17,7 @@ from aiomq import _main, _start, _stuck
 def main() -> None:
     """python_group.py WORKERS CHILDCONCURRENCY QUEUE…"""
     workers, permits, *queues = sys.argv[1:]
-    objects = _start.pickle_objects(None, (), None)
+    objects = _start.pickle_objects(None, (), None, None)
     setup = _start.Setup(_main.describe(), int(permits), objects, tuple(queues), int(workers))
     words = [str(int(_stuck.SIGNAL)).encode(), *_start.command(), b""]
     answer = b"".join(word + b"\0" for word in words) + pickle.dumps(tuple(setup), 5)
