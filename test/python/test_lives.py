@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import calls
 import gate
 import lives
 import pytest
@@ -95,7 +96,9 @@ async def test_a_killed_worker_runs_no_finalizer(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGKILL)
         while (await pool.apply(lives.count))[0] == pid:
             await asyncio.sleep(0)
-    assert not end.exists(), "leaving the with block terminates"
+        await closed(pool)
+    (line,) = end.read_text().splitlines()  # its successor's
+    assert int(line.split()[0]) != pid
 
 
 async def test_what_tasks_have_left_on_the_loop_is_ended(tmp_path: Path) -> None:
@@ -104,6 +107,13 @@ async def test_what_tasks_have_left_on_the_loop_is_ended(tmp_path: Path) -> None
         await pool.apply(lives.leave_behind, (str(note),))
         await closed(pool)
     assert note.read_text() == "cancelled"
+
+
+async def test_a_worker_forgets_a_chunk_whose_last_item_ends_at_once() -> None:
+    async with Pool(1, childconcurrency=1) as pool:
+        for _ in range(3):  # the first item suspends, the others wait for its permit
+            assert await pool.map(calls.sometimes_later, [0, 1, 2], chunksize=3) == [0, 1, 2]
+        assert await pool.apply(lives.jobs_that_are_remembered) == 0
 
 
 def test_a_finalizer_must_be_callable_and_picklable() -> None:

@@ -27,8 +27,8 @@ class Pool(PoolCalls):
     function.
         If it raises, the pool is broken.
     finalizer: called in each worker without arguments when it leaves in order: after close(), or
-        when it is replaced, not when it is killed or the pool is terminated. May be a coroutine
-        function. What it raises goes to the worker's stderr.
+        when it is replaced. Not when it is killed; terminate() kills, and does not wait for
+        it. May be a coroutine function. What it raises goes to the worker's stderr.
     childconcurrency: how many coroutines one worker runs at once at most, over all calls and maps.
     loop_initializer: called in each worker without arguments; returns its event loop, for example
         uvloop.new_event_loop. Default: an asyncio loop that knows when there is work without asking

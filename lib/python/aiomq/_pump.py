@@ -198,7 +198,9 @@ class Pump:
             self.starting = False
             before, now = now, monotonic_ns()
             self._page.add(job.number, now - before)
-            if reason in (0, 1):
+            if reason == 0:
+                self._over(job.handle)
+            elif reason == 1:  # all have started
                 self._current = None
             elif reason == -errno.ENOMEM:
                 self._stalled = True
