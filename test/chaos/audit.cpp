@@ -7,7 +7,6 @@ namespace chaos {
 namespace {
 
 constexpr unsigned kMostComplaints = 30;
-constexpr std::size_t kNestedGeneration = 20000;
 
 std::string name_of(const Live &live, std::uint32_t item) {
     return "task " + std::to_string(live.order.key) + " (id " + std::to_string(live.task_id) +
@@ -109,12 +108,10 @@ void Audit::check_runs(const Live &live, const ItemState &state, std::uint32_t i
 void Audit::take_nested(const Entry &entry) {
     if (entry.what != What::kBegin) return;
     ++findings_.nested;
-    if (nested_[0].size() >= kNestedGeneration) {
-        nested_[1] = std::move(nested_[0]);
-        nested_[0].clear();
-    }
-    if (nested_[1].count(entry.key) != 0 || !nested_[0].insert(entry.key).second)
+    std::uint64_t &last = nested_[entry.key % nested_.size()];
+    if (last == entry.key)
         complain(findings_.twice, "nested task " + std::to_string(entry.key) + " began twice");
+    last = entry.key;
 }
 
 // --- what came back -------------------------------------------------------------------------------

@@ -120,7 +120,9 @@ class Audit {
     std::uint64_t last_key_ = 0;
     std::unordered_map<std::uint64_t, Live> live_;
     std::unordered_map<std::uint64_t, std::uint64_t> key_of_id_;
-    std::unordered_set<std::uint64_t> nested_[2];  ///< this and the last generation
+    /// Keys of nested tasks are random numbers: each stands at its own modulo the size until another
+    /// comes there. All of its memory is taken at the start: a soak shall see that of the pool.
+    std::vector<std::uint64_t> nested_ = std::vector<std::uint64_t>(65536);
     std::unordered_set<std::int32_t> killed_;
     std::vector<Death> deaths_;  ///< to be explained at the end
     Findings findings_;

@@ -10,20 +10,27 @@ namespace {
 
 using aiomq_test::now_ns;
 
-constexpr std::uint64_t kWindow = 64;
-constexpr std::size_t kBatch = 32;
+constexpr std::uint32_t kItems = 64;  ///< of a task
+constexpr std::size_t kBatch = 16;    ///< tasks per submit
+constexpr std::uint64_t kUnderWay = (kCapacity - kBatch) * kItems;
 
 double median(std::vector<double> values) {
     std::sort(values.begin(), values.end());
     return values[values.size() / 2];
 }
 
+/// Items that came back.
 std::uint64_t collect_beats(MixedPool &pool) {
     aiomq_completion completions[kBatch];
     const std::int64_t count = aiomq_pool_collect(pool.get(), completions, kBatch);
-    for (std::int64_t i = 0; i < count; ++i)
-        if (completions[i].item.status != AIOMQ_OK) abort();
-    return count > 0 ? static_cast<std::uint64_t>(count) : 0;
+    std::uint64_t items = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+        for (std::uint32_t item = 0; item < completions[i].item_count; ++item)
+            if (completions[i].items[item].status != AIOMQ_OK) abort();
+        items += completions[i].item_count;
+        aiomq_pool_release(pool.get(), completions[i].loan);
+    }
+    return items;
 }
 
 }  // namespace
@@ -34,16 +41,16 @@ double beats_of(MixedPool &pool, std::uint64_t milliseconds) {
         task.struct_bytes = sizeof task;
         task.function = pool.functions().beat;
         task.kind = AIOMQ_KIND_INT;
-        task.items = 1;
+        task.items = kItems;
     }
     const std::uint64_t start = now_ns();
     const std::uint64_t end = start + milliseconds * 1'000'000;
     std::uint64_t under_way = 0;
     std::uint64_t done = 0;
     while (now_ns() < end) {
-        if (under_way + kBatch <= kWindow) {
+        if (under_way < kUnderWay) {
             const std::int64_t count = aiomq_pool_submit_batch(pool.get(), tasks, kBatch, nullptr);
-            if (count > 0) under_way += static_cast<std::uint64_t>(count);
+            if (count > 0) under_way += static_cast<std::uint64_t>(count) * kItems;
         }
         const std::uint64_t count = collect_beats(pool);
         if (count == 0) aiomq_pool_wait(pool.get(), 1'000'000);

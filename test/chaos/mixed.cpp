@@ -247,7 +247,7 @@ bool Mixed::print() const {
     add("orphans", number(orphans_));
     figures.add("throughput ratio", std::round(ratio_ * 1000) / 1000);
     printf(
-        "throughput: %.0f k tasks/s before, %.0f after; against an unharmed pool: %.3f of before\n",
+        "throughput: %.0f k items/s before, %.0f after; against an unharmed pool: %.3f of before\n",
         before_.per_second / 1e3, after_.per_second / 1e3, ratio_);
     const bool written = options_.json.empty() || figures.write(options_.json);
     const long leaks = slots_ + bytes_ + fds_ + threads_ + files_ + orphans_;

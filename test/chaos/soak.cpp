@@ -24,7 +24,7 @@ namespace {
 using aiomq_test::now_ns;
 
 constexpr double kSettleSeconds = 30;
-constexpr int kWindows = 7;
+constexpr int kWindows = 15;
 constexpr std::uint64_t kWindowMs = 50;
 constexpr int kProbes = 200;
 /// Blows per second.
