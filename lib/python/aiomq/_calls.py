@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Input: TypeAlias = Iterable[Any] | AsyncIterable[Any]
+Progress: TypeAlias = Callable[[int, int | None], object]
+
+_NOT_GIVEN: Any = object()
 
 
 class PoolCalls:
@@ -126,6 +129,7 @@ class PoolCalls:
         chunksize: int | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
     ) -> PoolResult[R]: ...
     @overload
     def map(
@@ -136,6 +140,7 @@ class PoolCalls:
         chunksize: int | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
     ) -> PoolResult[R]: ...
     def map(
         self,
@@ -145,6 +150,7 @@ class PoolCalls:
         chunksize: int | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
     ) -> PoolResult[Any]:
         """Run fn(item) for each item of the iterable; returns an awaitable, iterable PoolResult.
 
@@ -158,12 +164,14 @@ class PoolCalls:
             a map that is awaited: that have no result yet. Default: enough to keep the workers
             busy, and for `async for` up to 65,536 results.
         return_exceptions: an item's error is its result instead of the end of the map.
+        progress: called as results come, in the loop's thread, with how many items have one and
+            how many there are, None if that is not known. What it raises ends the map.
 
         Raises as submit() does for the first items, and TypeError or ValueError naming the
         argument; for later items the PoolResult raises.
         """
         return PoolResult.start(
-            *self._mapping(fn, iterable, False, chunksize, buffersize, return_exceptions)
+            *self._mapping(fn, iterable, False, chunksize, buffersize, return_exceptions, progress)
         )
 
     @overload
@@ -175,6 +183,7 @@ class PoolCalls:
         chunksize: int | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
     ) -> PoolResult[R]: ...
     @overload
     def starmap(
@@ -185,6 +194,7 @@ class PoolCalls:
         chunksize: int | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
     ) -> PoolResult[R]: ...
     def starmap(
         self,
@@ -194,10 +204,11 @@ class PoolCalls:
         chunksize: int | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
     ) -> PoolResult[Any]:
         """Like map(), but each item holds the positional arguments of one call: fn(*item)."""
         return PoolResult.start(
-            *self._mapping(fn, iterable, True, chunksize, buffersize, return_exceptions)
+            *self._mapping(fn, iterable, True, chunksize, buffersize, return_exceptions, progress)
         )
 
     @overload
@@ -209,6 +220,7 @@ class PoolCalls:
         chunksize: int | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
         index: Literal[False] = False,
         input: Literal[False] = False,
     ) -> UnorderedResult[R]: ...
@@ -221,6 +233,7 @@ class PoolCalls:
         chunksize: int | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
         index: Literal[False] = False,
         input: Literal[False] = False,
     ) -> UnorderedResult[R]: ...
@@ -233,6 +246,7 @@ class PoolCalls:
         chunksize: int | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
         index: bool = False,
         input: bool = False,
     ) -> UnorderedResult[Any]: ...
@@ -244,6 +258,7 @@ class PoolCalls:
         chunksize: int | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
+        progress: Progress | None = None,
         index: bool = False,
         input: bool = False,
     ) -> UnorderedResult[Any]:
@@ -258,10 +273,121 @@ class PoolCalls:
         from aiomq._unordered import UnorderedResult
 
         return UnorderedResult.start(
-            *self._mapping(fn, iterable, False, chunksize, buffersize, return_exceptions),
+            *self._mapping(fn, iterable, False, chunksize, buffersize, return_exceptions, progress),
             index=index,
             input=input,
         )
+
+    @overload
+    def map_batches(
+        self,
+        fn: Callable[[Any], Awaitable[R]],
+        iterable: Input,
+        batchsize: int = 1024,
+        *,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+        progress: Progress | None = None,
+    ) -> PoolResult[R]: ...
+    @overload
+    def map_batches(
+        self,
+        fn: Callable[[Any], R],
+        iterable: Input,
+        batchsize: int = 1024,
+        *,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+        progress: Progress | None = None,
+    ) -> PoolResult[R]: ...
+    def map_batches(
+        self,
+        fn: Callable[[Any], Any],
+        iterable: Input,
+        batchsize: int = 1024,
+        *,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+        progress: Progress | None = None,
+    ) -> PoolResult[Any]:
+        """Like map(), for functions that take many items at once: one result for each batch.
+
+            counts = await pool.map_batches(insert_rows, rows, 5000)
+
+        iterable: as for map(). The function gets lists; from numpy arrays, whatever else has
+            `__array__`, array.array and range it gets slices, so a column stays a column.
+        batchsize: items of a batch; the last one may be smaller.
+        buffersize, progress: count batches.
+
+        An option such as `timeout` holds for a batch, and so does an error.
+        """
+        from aiomq._batches import BatchResult, batches_of
+
+        size = _checks.size("batchsize", batchsize, 1)
+        dispatcher, *others = self._mapping(
+            fn, batches_of(iterable, size), False, 1, buffersize, return_exceptions, progress
+        )
+        return BatchResult.start(dispatcher, *others)
+
+    @overload
+    async def map_reduce(
+        self,
+        fn: Callable[[Any], Awaitable[R]],
+        iterable: Input,
+        reduce: Callable[[R, R], R | Awaitable[R]],
+        *,
+        initial: R = ...,
+        chunksize: int | None = None,
+        progress: Progress | None = None,
+    ) -> R: ...
+    @overload
+    async def map_reduce(
+        self,
+        fn: Callable[[Any], R],
+        iterable: Input,
+        reduce: Callable[[R, R], R | Awaitable[R]],
+        *,
+        initial: R = ...,
+        chunksize: int | None = None,
+        progress: Progress | None = None,
+    ) -> R: ...
+    async def map_reduce(
+        self,
+        fn: Callable[[Any], Any],
+        iterable: Input,
+        reduce: Callable[[Any, Any], Any],
+        *,
+        initial: Any = _NOT_GIVEN,
+        chunksize: int | None = None,
+        progress: Progress | None = None,
+    ) -> Any:
+        """As functools.reduce(reduce, map(fn, iterable), initial), folded in the workers.
+
+            total = await pool.map_reduce(count_words, files, Counter.__add__, initial=Counter())
+
+        Only partial results travel: the workers fold each chunk, and this process merges those.
+
+        reduce: function or coroutine function of two values, the left one before the right one in
+            input order. It must be associative, for the values are paired in whatever way suits;
+            it runs in the workers and here, and may change and return its left argument.
+        initial: the leftmost value, and the result of an empty iterable. Used once, here.
+        chunksize: items of a chunk, which runs its items one after another; a worker runs as many
+            chunks at once as its childconcurrency. Default: as many as take about a millisecond.
+
+        Options hold for a chunk: it has one `timeout`, and with `retries` it is run again as a
+        whole. The first error of fn or reduce ends it and is raised. Raises also TypeError for an
+        empty iterable without `initial`, and as map().
+        """
+        from aiomq._reduce import NOTHING, Reduction
+
+        if not callable(reduce):
+            raise TypeError(f"reduce must be callable, not {type(reduce).__name__}")
+        dispatcher, _, _, how, chosen = self._mapping(
+            fn, iterable, False, chunksize, None, False, progress
+        )
+        dispatcher.check_owner()
+        reduction = Reduction(dispatcher, fn, iterable, reduce, how, chosen)
+        return await reduction.run(NOTHING if initial is _NOT_GIVEN else initial)
 
     def _mapping(
         self,
@@ -271,11 +397,13 @@ class PoolCalls:
         chunksize: int | None,
         buffersize: int | None,
         return_exceptions: bool,
+        progress: Progress | None,
     ) -> tuple[Dispatcher, Callable[..., Any], Any, MapOptions, Options | None]:
         self._dispatcher.check_open()
         if chunksize is not None:
             chunksize = _checks.size("chunksize", chunksize, 1)
         if buffersize is not None:
             buffersize = _checks.size("buffersize", buffersize, 1)
-        how = MapOptions(star, chunksize, buffersize, bool(return_exceptions))
+        _checks.function("progress", progress)
+        how = MapOptions(star, chunksize, buffersize, bool(return_exceptions), progress)
         return self._dispatcher, fn, iterable, how, self._options

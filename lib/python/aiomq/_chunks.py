@@ -1,10 +1,10 @@
-"""ChunkSizer: how many items of a map go into one chunk, learnt from how busy they keep workers."""
+"""How many items of a map go into one chunk, learnt from the time that they take."""
 
 from __future__ import annotations
 
 from aiomq._board import Board
 
-# Busy time in one chunk: long against a round trip, short against a cancel.
+# Time of one chunk: long against a round trip, short against a cancel.
 TARGET_NS = 1_000_000
 MAX_ITEMS = 4096
 _MEMORY_NS = 6 * TARGET_NS
@@ -12,39 +12,55 @@ _MEMORY_NS = 6 * TARGET_NS
 _GROWTH = 8
 
 
-class ChunkSizer:
-    """What one pool knows about the cost of one function.
+def shrunk(size: int, left: int, lanes: int) -> int:
+    """A chunk's size with so many items left: so that all `lanes` end together."""
+    return max(1, size // 16, min(size, left // (2 * lanes)))
 
-    Follows busy time, never elapsed time: items that sleep are cheap and are packed together. (That
-    enough of them are in flight is up to PoolResult.)
-    """
 
-    def __init__(self, board: Board, function: int) -> None:
-        self._board = board
-        self._function = function
-        self._seen_ns: dict[int, int] = {}
-        self._busy_ns = 0.0
+class Pace:
+    """What is known about the cost of one function."""
+
+    def __init__(self) -> None:
+        self._ns = 0.0
         self._items = 0.0
         self._size = 1
 
-    def observe(self, worker: int, items: int) -> None:
-        """Note that a worker finished a chunk, or a part of one, of so many items."""
-        busy = self._board.busy_ns(worker, self._function)
-        # An unseen worker has worked for this pool only, so all that it did counts.
-        self._busy_ns += busy - self._seen_ns.get(worker, 0)
+    def note(self, nanoseconds: int, items: int) -> None:
+        """So many items took so long."""
+        self._ns += nanoseconds
         self._items += items
-        self._seen_ns[worker] = busy
-        if self._busy_ns <= 0.0 or self._items <= 0.0:
+        if self._ns <= 0.0 or self._items <= 0.0:
             return
-        fitting = TARGET_NS * self._items / self._busy_ns
+        fitting = TARGET_NS * self._items / self._ns
         self._size = max(1, int(min(fitting, self._size * _GROWTH, MAX_ITEMS)))
         # What is remembered weighs no more than some chunks do, so that the newest count. Small
         # chunks, as at the end of a map, weigh little: most of their time is not their items'.
-        if self._busy_ns > _MEMORY_NS:
-            self._items *= _MEMORY_NS / self._busy_ns
-            self._busy_ns = _MEMORY_NS
+        if self._ns > _MEMORY_NS:
+            self._items *= _MEMORY_NS / self._ns
+            self._ns = _MEMORY_NS
 
     @property
     def size(self) -> int:
         """Items for the next chunk."""
         return self._size
+
+
+class ChunkSizer(Pace):
+    """What one pool knows about the cost of one function, from how busy it keeps the workers.
+
+    Follows busy time, never elapsed time: items that sleep are cheap and are packed together. (That
+    enough of them are in flight is up to Map.)
+    """
+
+    def __init__(self, board: Board, function: int) -> None:
+        super().__init__()
+        self._board = board
+        self._function = function
+        self._seen_ns: dict[int, int] = {}
+
+    def observe(self, worker: int, items: int) -> None:
+        """Note that a worker finished a chunk, or a part of one, of so many items."""
+        busy = self._board.busy_ns(worker, self._function)
+        # An unseen worker has worked for this pool only, so all that it did counts.
+        self.note(busy - self._seen_ns.get(worker, 0), items)
+        self._seen_ns[worker] = busy

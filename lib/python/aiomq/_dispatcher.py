@@ -25,7 +25,7 @@ from aiomq import _abi, _bridge
 from aiomq._backlog import Backlog, Waiting
 from aiomq._chunks import ChunkSizer
 from aiomq._handle import Handle
-from aiomq._reference import name_of
+from aiomq._reference import Folding, name_of
 from aiomq._task import Task
 from aiomq._trouble import NO_ROOM, call_error, item_error, raise_for
 
@@ -140,7 +140,7 @@ class Dispatcher:
         self._users = user = self._users + 1
         return user
 
-    def function(self, function: Callable[..., Any]) -> int:
+    def function(self, function: Callable[..., Any] | Folding) -> int:
         """The pool's number for a function. Raises TypeError, ValueError as name_of()."""
         try:
             number = self._functions.get(function)

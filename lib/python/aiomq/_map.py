@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from aiomq import _abi
 from aiomq._bridge import DecodeFailure
+from aiomq._chunks import shrunk
 from aiomq._failure import exception_of
 from aiomq._source import source_of
 
@@ -30,6 +32,7 @@ class MapOptions(NamedTuple):
     chunksize: int | None
     buffersize: int | None
     return_exceptions: bool
+    progress: Callable[[int, int | None], object] | None
 
 
 class Chunk:
@@ -137,6 +140,14 @@ class Map:
         """Whether an iterator that waits can go on."""
         raise NotImplementedError
 
+    def _blame(self, error: PicklingError, _item: Any) -> PicklingError:
+        """For an item, here or after it, that can't be sent."""
+        return error
+
+    def _progress(self) -> tuple[int, int | None]:
+        """How many calls of the function are done, and how many there will be, if that is known."""
+        return self._finished, self._source.total
+
     # --- submitting -------------------------------------------------------------------------------
 
     def _start(self) -> None:
@@ -197,8 +208,7 @@ class Map:
         size = min(self._sizer.size, most)
         total = self._source.total
         if total is not None:  # towards the end smaller, so that all workers end together
-            share = (total - self._fed) // (2 * self._dispatcher.workers)
-            size = max(1, size // 16, min(size, share))
+            size = shrunk(size, total - self._fed, self._dispatcher.workers)
         return size
 
     def _submit(self, room: int) -> bool:
@@ -214,9 +224,17 @@ class Map:
             return False
         while True:
             chunk = Chunk(self, dispatcher.next_user(), self._fed, count)
-            outcome = dispatcher.submit_chunk(
-                chunk, self._function, source.buffer, source.begin, self._how.star, self._options
-            )
+            try:
+                outcome = dispatcher.submit_chunk(
+                    chunk,
+                    self._function,
+                    source.buffer,
+                    source.begin,
+                    self._how.star,
+                    self._options,
+                )
+            except PicklingError as error:
+                raise self._blame(error, source.buffer[source.begin]) from error.__cause__
             if outcome > 0:
                 break
             if outcome == 0:
@@ -264,10 +282,22 @@ class Map:
             self._sizer.observe(worker, count)
         if left == 0:
             self._chunks.discard(chunk)
+        if self._how.progress is not None and not self._tell(self._how.progress):
+            return
         if self._exhausted and self._finished == self._fed:
             self._finish()
         elif self._ready is not None and self._has_next():
             self._wake_iterator()
+
+    def _tell(self, progress: Callable[[int, int | None], object]) -> bool:
+        """Call the caller's function; what it raises ends the map."""
+        try:
+            progress(*self._progress())
+        except BaseException as error:
+            self._fail(error)
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
+        return not self._over
 
     async def _wait(self) -> None:
         """Until _has_next(), or the map is over."""

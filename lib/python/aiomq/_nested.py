@@ -25,7 +25,7 @@ from aiomq._calls import PoolCalls
 from aiomq._encode import encode_arguments, encode_chunk
 from aiomq._item import Item
 from aiomq._pure import _decode_completion
-from aiomq._reference import name_of
+from aiomq._reference import Folding, name_of
 from aiomq._task import Task
 from aiomq._trouble import NO_ROOM, call_error, item_error
 
@@ -183,7 +183,7 @@ class NestedDispatcher:
         self._hub.users += 1
         return self._hub.users
 
-    def function(self, function: Callable[..., Any]) -> bytes:
+    def function(self, function: Callable[..., Any] | Folding) -> bytes:
         """The function's name, by which it travels."""
         return name_of(function).encode()
 

@@ -7,22 +7,32 @@ import os
 import sys
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 _MAIN_NAMES = ("__main__", "__mp_main__")
 _MAX_BYTES = 4000
 _BLOCKING = ":blocking"  # after the name of a function that runs in a thread
+_REDUCE = ":reduce:"  # between the names of a function and of what folds its results
 _ASYNC_GENERATOR = 0x200  # CO_ASYNC_GENERATOR
 _COROUTINE_FLAGS = 0x80 | 0x100  # CO_COROUTINE, CO_ITERABLE_COROUTINE
 
 
-def name_of(function: Callable[..., Any]) -> str:
+class Folding(NamedTuple):
+    """In place of a function: the one that takes many items and gives their folded results."""
+
+    function: Callable[..., Any]
+    reduce: Callable[[Any, Any], Any]
+
+
+def name_of(function: Callable[..., Any] | Folding) -> str:
     """The reference of an importable function, checked by importing it here.
 
     Raises TypeError for what can't be called, or is an async generator, and ValueError, saying why,
     for what no worker could find by name: lambdas, functions inside functions, bound methods,
     partials, an interactive session's functions.
     """
+    if isinstance(function, Folding):
+        return name_of(function.function) + _REDUCE + name_of(function.reduce)
     if not callable(function):
         raise TypeError(f"the function must be callable, not {type(function).__name__}")
     if unmarked(function) is not function:
@@ -60,6 +70,11 @@ def name_of(function: Callable[..., Any]) -> str:
 
 def resolve(name: str) -> Any:
     """Import what a reference names. Raises AttributeError and what the import raises."""
+    name, reduces, reduce = name.partition(_REDUCE)
+    if reduces:
+        from aiomq._reduce import folding
+
+        return folding(resolve(name), resolve(reduce))
     reference = name.removesuffix(_BLOCKING)
     found = unmarked(_find(reference))
     if reference == name:
