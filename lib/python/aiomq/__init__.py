@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aiomq._nested import current_pool
     from aiomq._pool import Pool
     from aiomq._result import PoolResult
+    from aiomq._share import Shared
     from aiomq._state import worker_state
     from aiomq._task import Task
     from aiomq._unordered import UnorderedResult, as_completed
@@ -44,6 +45,7 @@ __all__ = [
     "PoolResult",
     "QueueFull",
     "RemoteError",
+    "Shared",
     "StartExpired",
     "Task",
     "TaskInfo",
@@ -66,6 +68,7 @@ _homes = {
     "PoolResult": "_result",
     "QueueFull": "_errors",
     "RemoteError": "_errors",
+    "Shared": "_share",
     "StartExpired": "_errors",
     "Task": "_task",
     "TaskInfo": "_current",

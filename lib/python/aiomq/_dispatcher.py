@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from aiomq._create import Started
     from aiomq._map import Chunk, Map
     from aiomq._options import Options
+    from aiomq._share import Shared
 
 lib = _abi.lib
 
@@ -256,6 +257,14 @@ class Dispatcher:
         """Withdraw a task, or ask its worker to stop it. Its outcome is ignored."""
         if self._address:
             lib.aiomq_pool_cancel(self._address, task_id)
+
+    def share(self, value: Any) -> Shared[Any]:
+        """Put an object into shared memory, as long as the pool lives."""
+        from aiomq._share import share
+
+        self.check_open()
+        self.check_owner()
+        return share(value, self._handle.shares)
 
     # --- delivering -------------------------------------------------------------------------------
 

@@ -6,12 +6,13 @@ import asyncio
 import ctypes
 import os
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiomq import _abi
 
 if TYPE_CHECKING:
     from aiomq._create import Started
+    from aiomq._share import Shared
 
 lib = _abi.lib
 
@@ -28,6 +29,7 @@ class Handle:
         self.owner = os.getpid()
         self.fd: int = lib.aiomq_pool_fd(started.address)
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.shares: set[Shared[Any]] = set()
 
     def free(self) -> None:
         """Destroy the pool: kills workers that still run, takes milliseconds."""
@@ -38,6 +40,8 @@ class Handle:
         lib.aiomq_pool_destroy(ctypes.byref(address))
         self.board.close()
         self.stacks.close()
+        for shared in list(self.shares):
+            shared.close()
 
     def abandon(self) -> None:
         """For a pool that nobody closed."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiomq import _checks, _create
 from aiomq._calls import PoolCalls
 from aiomq._dispatcher import Dispatcher
 from aiomq._group import Group
+
+if TYPE_CHECKING:
+    from aiomq._share import Shared
+
+T = TypeVar("T")
 
 
 class Pool(PoolCalls):
@@ -115,6 +120,26 @@ class Pool(PoolCalls):
     def processes(self) -> int:
         """How many workers the pool has."""
         return self._dispatcher.workers
+
+    def share(self, obj: T) -> Shared[T]:
+        """Put a read-only object into shared memory, once; returns the handle for tasks.
+
+            model = pool.share(numpy.load("model.npy"))
+            await pool.map(functions.score, [(model, row) for row in rows])
+
+            def score(order):
+                model, row = order
+                return model.get() @ row
+
+        Each worker unpickles it once, when a task first gets it there; the memory of numpy arrays
+        and others that support pickle protocol 5, and of a memoryview, is mapped and not copied.
+        The handle costs some bytes in each call. The object is shared until the handle is closed,
+        or the pool has ended; a handle may be used as `with pool.share(obj) as handle`.
+
+        Takes a copy: changing the object later changes nothing in the tasks. Raises
+        pickle.PicklingError; MemoryError; RuntimeError "pool is closed"; OSError.
+        """
+        return self._dispatcher.share(obj)
 
     # --- life -------------------------------------------------------------------------------------
 

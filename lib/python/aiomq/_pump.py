@@ -118,6 +118,7 @@ class Pump:
         self._flushed_ns = 0
         self.before_turn: Callable[[], None] | None = None  # for loops whose selector is not ours
         self.after_turn: Callable[[], None] | None = None  # called when there is nothing left to do
+        self.tidy: Callable[[], None] | None = None  # called when there is nothing to claim
         self._job = _abi.Job()
         self._cancelled = ctypes.c_uint32()
         self._runner = _bridge.Runner(
@@ -258,6 +259,8 @@ class Pump:
         claimed = self._job
         count = lib.aiomq_worker_claim(self._worker, ctypes.byref(claimed), 1)
         if count == 0:
+            if self.tidy is not None:
+                self.tidy()
             return None
         if count == -errno.ESHUTDOWN:
             self._leaving = True
