@@ -79,7 +79,7 @@ MixedPool::MixedPool(PoolPlan plan)
       ledger_(native_ + python_, plan_.seed) {
     PythonGroup group;
     if (python_ != 0) group = ask_python(plan_, workers());
-    const std::vector<int> descriptors{memory_file("aiomq-setup", group.setup.size(), group.setup),
+    const std::vector<int> descriptors{memory_file("aiomq-depot", group.setup.size(), group.setup),
                                        memory_file("aiomq-board", workers() * kBoardBytes),
                                        memory_file("aiomq-stacks", workers() * kStackBytes),
                                        ledger_.fd()};

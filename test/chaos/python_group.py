@@ -1,14 +1,13 @@
 """Tells a dispatcher in another language how to start this package's workers.
 
 Writes to stdout, each ended by a null byte: the signal for workers that are stuck, the words of the
-worker's command, an empty word; then the bytes for the set-up descriptor. Sizes of the two other
+worker's command, an empty word; then the bytes for the first descriptor. Sizes of the two other
 descriptors are in aiomq's `_board` and `_stuck`: 2 KiB and 64 KiB for each worker of the pool.
 """
 
 from __future__ import annotations
 
 import contextlib
-import pickle
 import sys
 
 from aiomq import _main, _start, _stuck
@@ -20,7 +19,7 @@ def main() -> None:
     objects = _start.pickle_objects(None, (), None, None)
     setup = _start.Setup(_main.describe(), int(permits), objects, tuple(queues), int(workers))
     words = [str(int(_stuck.SIGNAL)).encode(), *_start.command(), b""]
-    answer = b"".join(word + b"\0" for word in words) + pickle.dumps(tuple(setup), 5)
+    answer = b"".join(word + b"\0" for word in words) + _start.setup_bytes(setup)
     with contextlib.suppress(BrokenPipeError):  # whoever asked was killed
         sys.stdout.buffer.write(answer)
         sys.stdout.buffer.flush()

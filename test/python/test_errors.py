@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -159,15 +160,25 @@ async def test_a_result_that_cannot_be_read_back_is_an_error_of_the_call() -> No
         assert await pool.apply(calls.add, (1, 2)) == 3
 
 
+def locked_method() -> Any:
+    """A bound method that can't be pickled."""
+    tool: Any = calls.Tool()
+    tool.lock = threading.Lock()
+    return tool.method
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
         (lambda: 1, "can't be found by that name"),
-        (calls.Tool().method, "is not the object"),
+        (locked_method(), "is not the object"),
         (5, "must be callable"),
     ],
 )
-async def test_a_function_that_cannot_be_imported_is_refused(function: Any, message: str) -> None:
+async def test_a_function_that_cannot_be_imported_is_refused(
+    function: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
     async with Pool(1) as pool:
         with pytest.raises((ValueError, TypeError), match=message):
             pool.submit(function)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,8 @@ def test_what_can_not_be_blocking() -> None:
         aiomq.blocking(asynchronous)
 
 
-async def test_a_blocking_lambda_is_refused_as_a_lambda() -> None:
+async def test_a_blocking_lambda_is_refused_as_a_lambda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
     function: Any = aiomq.blocking(lambda: None)
     async with Pool(1) as pool:
         with pytest.raises(ValueError, match="lambda"):

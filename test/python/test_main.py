@@ -210,8 +210,9 @@ def test_a_main_module_that_raises_breaks_the_pool(tmp_path: Path) -> None:
 
 def test_a_session_without_a_file_gets_a_clear_error() -> None:
     text = """
-import asyncio, aiomq
+import asyncio, sys, aiomq
 def work(): pass
+sys.modules["cloudpickle"] = None
 async def main():
     async with aiomq.Pool(1) as pool:
         assert await pool.apply(len, ("four",)) == 4

@@ -74,7 +74,7 @@ class PoolCalls:
 
         When every slot is in use the call waits for room, with its arguments already encoded.
         Needs a running loop. Raises pickle.PicklingError naming the argument that can't be
-        pickled; ValueError for a function that can't be imported, or for more than max_memory
+        pickled; ValueError for a function that can't be sent, or for more than max_memory
         allows; RuntimeError "pool is closed"; PoolBroken.
         """
         return self._dispatcher.submit(fn, args, kwargs, True, self._options)

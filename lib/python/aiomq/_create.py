@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from aiomq import _abi, _checks, _main, _start
 from aiomq._board import Board
+from aiomq._depot import Depot
 from aiomq._group import Group
 from aiomq._stuck import SIGNAL, Stacks
 from aiomq._trouble import create_error
@@ -57,6 +59,7 @@ class Started(NamedTuple):
     address: int
     board: Board
     stacks: Stacks
+    depot: Depot
     label: str
     workers: int
     queues: tuple[str, ...]
@@ -110,7 +113,7 @@ def create(wanted: Wanted) -> Started:
     )
 
 
-def _create(options: _abi.PoolOptions, setup: _start.Setup) -> tuple[int, Board, Stacks]:
+def _create(options: _abi.PoolOptions, setup: _start.Setup) -> tuple[int, Board, Stacks, Depot]:
     """Call aiomq_pool_create(); raises what its error means."""
     text = ctypes.create_string_buffer(4096)
     options.error_text = ctypes.addressof(text)
@@ -121,14 +124,21 @@ def _create(options: _abi.PoolOptions, setup: _start.Setup) -> tuple[int, Board,
         undo.callback(board.close)
         stacks = Stacks(setup.workers)
         undo.callback(stacks.close)
-        with _start.descriptors(setup, board, stacks) as fds:
+        depot = Depot()
+        undo.callback(depot.close)
+        depot.put(_start.setup_bytes(setup))
+        reader = depot.reader()
+        try:
+            fds = (reader, board.fd, stacks.fd)
             options.extra_fds = (ctypes.c_int * len(fds))(*fds)
             options.extra_fd_count = len(fds)
             outcome = lib.aiomq_pool_create(ctypes.byref(options), ctypes.byref(address))
+        finally:
+            os.close(reader)
         if outcome < 0 or address.value is None:
             raise create_error(outcome, text.value.decode(errors="replace"))
         undo.pop_all()
-    return address.value, board, stacks
+    return address.value, board, stacks, depot
 
 
 def _set_scalars(options: _abi.PoolOptions, wanted: Wanted, workers: int) -> None:

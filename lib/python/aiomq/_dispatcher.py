@@ -25,7 +25,7 @@ from aiomq import _abi, _bridge
 from aiomq._backlog import Backlog, Waiting
 from aiomq._chunks import ChunkSizer
 from aiomq._handle import Handle
-from aiomq._reference import Folding, name_of
+from aiomq._reference import Folding, is_by_value, name_of
 from aiomq._task import Task
 from aiomq._trouble import NO_ROOM, call_error, item_error, raise_for
 
@@ -148,14 +148,16 @@ class Dispatcher:
         except TypeError:  # not hashable
             number = None
         if number is None:
-            name = name_of(function)
+            name = name_of(function, self._handle.depot)
             found = ctypes.c_uint32()
             outcome = lib.aiomq_pool_function(self._address, name.encode(), ctypes.byref(found))
             if outcome < 0:
                 raise_for(outcome, self)
             number = found.value
-            with contextlib.suppress(TypeError):
-                self._functions[function] = number
+            # What is pickled may be another one next time: a closure, an object with state.
+            if not is_by_value(name):
+                with contextlib.suppress(TypeError):
+                    self._functions[function] = number
         return number
 
     def sizer(self, function: int) -> ChunkSizer:

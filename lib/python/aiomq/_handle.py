@@ -25,6 +25,7 @@ class Handle:
         self.label = started.label
         self.board = started.board
         self.stacks = started.stacks
+        self.depot = started.depot
         self.log = started.log  # the callback that C calls: it has to live as long as the pool
         self.owner = os.getpid()
         self.fd: int = lib.aiomq_pool_fd(started.address)
@@ -40,6 +41,7 @@ class Handle:
         lib.aiomq_pool_destroy(ctypes.byref(address))
         self.board.close()
         self.stacks.close()
+        self.depot.close()
         for shared in list(self.shares):
             shared.close()
 

@@ -55,9 +55,12 @@ class Pool(PoolCalls):
     blocked_after: seconds without a turn of its loop after which a busy worker is reported, with
         the function that blocks it, to the logger "aiomq". None: never.
 
-    A function is given by reference and imported in the workers, so it must be defined at the top
-    level of a module or of the main program. Arguments and results that are plain values (None,
-    bool, int, float, str, bytes and lists, tuples, dicts and sets of such) travel without pickle.
+    A function of a module or of the main program is given by reference and imported in the workers.
+    Others are sent by value, once for each content: partials and bound methods, and with
+    cloudpickle installed also lambdas, closures and functions of an interactive session.
+
+    Arguments and results that are plain values (None, bool, int, float, str, bytes and lists,
+    tuples, dicts and sets of such) travel without pickle.
 
     Raises TypeError or ValueError naming the argument; pickle.PicklingError naming what of
     initializer, initargs and loop_initializer can't be pickled; MemoryError or OSError when the

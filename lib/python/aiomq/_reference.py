@@ -1,17 +1,24 @@
-"""Reference: the name "module:qualified.name" by which a function travels to the workers."""
+"""Reference: the name by which a function travels to the workers."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiomq import _depot
+
+if TYPE_CHECKING:
+    from aiomq._depot import Depot
 
 _MAIN_NAMES = ("__main__", "__mp_main__")
 _MAX_BYTES = 4000
 _BLOCKING = ":blocking"  # after the name of a function that runs in a thread
+_PICKLED = ":pickled:"  # between a label, and offset and size in the depot
 _REDUCE = ":reduce:"  # between the names of a function and of what folds its results
 _ASYNC_GENERATOR = 0x200  # CO_ASYNC_GENERATOR
 _COROUTINE_FLAGS = 0x80 | 0x100  # CO_COROUTINE, CO_ITERABLE_COROUTINE
@@ -24,21 +31,35 @@ class Folding(NamedTuple):
     reduce: Callable[[Any, Any], Any]
 
 
-def name_of(function: Callable[..., Any] | Folding) -> str:
-    """The reference of an importable function, checked by importing it here.
+def name_of(function: Callable[..., Any] | Folding, depot: Depot | None = None) -> str:
+    """The reference of a function: its importable name, checked by importing it here.
 
-    Raises TypeError for what can't be called, or is an async generator, and ValueError, saying why,
-    for what no worker could find by name: lambdas, functions inside functions, bound methods,
-    partials, an interactive session's functions.
+    What no worker could find by name (lambdas, functions inside functions, bound methods, partials,
+    an interactive session's functions) is left in the depot as a pickle; its name says where.
+    Raises TypeError for what can't be called, or is an async generator; ValueError, saying why, for
+    what can't be imported if there is no depot, or it can't be pickled either.
     """
     if isinstance(function, Folding):
-        return name_of(function.function) + _REDUCE + name_of(function.reduce)
+        return name_of(function.function, depot) + _REDUCE + name_of(function.reduce, depot)
     if not callable(function):
         raise TypeError(f"the function must be callable, not {type(function).__name__}")
     if unmarked(function) is not function:
-        return name_of(unmarked(function)) + _BLOCKING
+        return name_of(unmarked(function), depot) + _BLOCKING
     if isinstance(function, FunctionType) and function.__code__.co_flags & _ASYNC_GENERATOR:
         raise TypeError(f"{function.__qualname__} is an async generator, which a pool can't run")
+    try:
+        return _importable_name(function)
+    except ValueError as error:
+        if depot is None:
+            raise
+        from aiomq._pickled import dumps
+
+        offset, size = depot.put(dumps(function, error, main_can_be_imported()))
+        label = getattr(function, "__qualname__", type(function).__qualname__)
+        return f"{label[: _MAX_BYTES // 8]}{_PICKLED}{offset}:{size}"
+
+
+def _importable_name(function: Callable[..., Any]) -> str:
     qualname = getattr(function, "__qualname__", None)
     module = getattr(function, "__module__", None)
     if module is None:  # a method of a built-in class
@@ -48,7 +69,7 @@ def name_of(function: Callable[..., Any] | Folding) -> str:
         raise ValueError(f"{function!r} has no importable name; pass a function of a module")
     if module in _MAIN_NAMES:
         module = "__main__"
-        if not _main_can_be_imported():
+        if not main_can_be_imported():
             raise ValueError(
                 f"{qualname} is defined in an interactive session, which a worker can't import;"
                 " put it into a file"
@@ -68,20 +89,31 @@ def name_of(function: Callable[..., Any] | Folding) -> str:
     return name
 
 
+def is_by_value(name: str) -> bool:
+    """Whether a reference, or a part of it, is to a pickle."""
+    return _PICKLED in name
+
+
 def resolve(name: str) -> Any:
-    """Import what a reference names. Raises AttributeError and what the import raises."""
+    """In a worker: what a reference names. Raises AttributeError and what its import raises."""
     name, reduces, reduce = name.partition(_REDUCE)
     if reduces:
         from aiomq._reduce import folding
 
         return folding(resolve(name), resolve(reduce))
     reference = name.removesuffix(_BLOCKING)
-    found = unmarked(_find(reference))
+    _, is_pickled, place = reference.rpartition(_PICKLED)
+    found = _loaded(place) if is_pickled else unmarked(_find(reference))
     if reference == name:
         return found
     from aiomq._blocking import threaded
 
     return threaded(found)
+
+
+def _loaded(place: str) -> Any:
+    offset, _, size = place.partition(":")
+    return pickle.loads(_depot.read(int(offset), int(size)))
 
 
 def unmarked(function: Any) -> Any:
@@ -105,7 +137,8 @@ def is_plain(function: Callable[..., Any]) -> bool:
     return False
 
 
-def _main_can_be_imported() -> bool:
+def main_can_be_imported() -> bool:
+    """Whether workers have the main module, too."""
     main = sys.modules.get("__main__")
     if getattr(main, "__spec__", None) is not None:
         return True

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from multiprocessing import spawn, util
 from typing import Any, NamedTuple
 
-from aiomq._board import Board
-from aiomq._stuck import Stacks
+from aiomq import _depot
 
 # The order of the pool's extra_fds.
-SETUP_FD, BOARD_FD, STACKS_FD = 0, 1, 2
+DEPOT_FD, BOARD_FD, STACKS_FD = 0, 1, 2
 
 
 class Setup(NamedTuple):
-    """What a worker reads from the set-up descriptor, besides the user's own objects."""
+    """What a worker reads first from the depot."""
 
     main: dict[str, Any]  # see _main.describe()
     childconcurrency: int
@@ -64,30 +61,16 @@ def pickle_objects(
         raise pickle.PicklingError(f"initargs can't be pickled: {error}") from error
 
 
-@contextlib.contextmanager
-def descriptors(setup: Setup, board: Board, stacks: Stacks) -> Iterator[list[int]]:
-    """The extra_fds for aiomq_pool_create(), which duplicates them. Closed on leaving."""
-    fd = os.memfd_create("aiomq-setup", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(pickle.dumps(tuple(setup), 5))
-        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-        yield [fd, board.fd, stacks.fd]
-    finally:
-        os.close(fd)
+def setup_bytes(setup: Setup) -> bytes:
+    """What stands first in the depot: a size of 8 bytes, and so many bytes of pickle."""
+    pickled = pickle.dumps(tuple(setup), 5)
+    return len(pickled).to_bytes(8, "little") + pickled
 
 
-def read_setup(fd: int) -> Setup:
-    """The worker's side. Reads without moving the offset, which all workers share."""
-    size = os.fstat(fd).st_size
-    content = b""
-    while len(content) < size:
-        part = os.pread(fd, size - len(content), len(content))
-        if not part:
-            raise EOFError("the pool's set-up data is cut short")
-        content += part
-    return Setup(*pickle.loads(content))
+def read_setup() -> Setup:
+    """The worker's side."""
+    size = int.from_bytes(_depot.read(0, 8), "little")
+    return Setup(*pickle.loads(_depot.read(8, size)))
 
 
 def default_label() -> str:

@@ -51,7 +51,10 @@ def raise_for(outcome: int, dispatcher: Dispatcher) -> NoReturn:
     if number == errno.ENOMEM:
         raise MemoryError("the pool can't get memory for the arguments: " + text)
     if number == errno.ENOSPC:
-        raise RuntimeError("a pool can know at most 65536 functions")
+        raise RuntimeError(
+            "a pool can know at most 65536 functions; what differs from call to call is better"
+            " passed as an argument than in a closure or partial"
+        )
     raise OSError(number, text)
 
 

@@ -22,7 +22,7 @@ from contextvars import copy_context
 from multiprocessing import process, util
 from typing import Any, NoReturn
 
-from aiomq import _abi, _main, _start, _state
+from aiomq import _abi, _depot, _main, _start, _state
 from aiomq._board import Page
 from aiomq._item import Item
 from aiomq._pump import Pump
@@ -64,12 +64,11 @@ def _set_up(worker: int) -> tuple[Pump, asyncio.AbstractEventLoop]:
     signal.signal(signal.SIGINT, _ignore)  # Ctrl-C is for the dispatcher, which ends us
     util._close_stdin()  # type: ignore[attr-defined]
 
-    setup_fd = _abi.EXTRA_FD_BASE + _start.SETUP_FD
+    _depot.inherit(_abi.EXTRA_FD_BASE + _start.DEPOT_FD)
     board_fd = _abi.EXTRA_FD_BASE + _start.BOARD_FD
     stacks_fd = _abi.EXTRA_FD_BASE + _start.STACKS_FD
-    setup = _start.read_setup(setup_fd)
+    setup = _start.read_setup()
     page = Page(board_fd, index)
-    os.close(setup_fd)
     answer_signal(stacks_fd, index)
     os.close(board_fd)
     os.close(stacks_fd)

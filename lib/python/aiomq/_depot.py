@@ -1,0 +1,68 @@
+"""Depot: a memfd in which a pool leaves bytes for its workers to read, those of later ones too.
+
+First stands what a worker needs to start (`_start.Setup`), then each function that can't be
+imported, as a pickle. Nothing in it is ever changed or taken away, so an offset and a size are a
+name. Workers inherit a descriptor that they can't write to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+NAME = "aiomq-depot"
+_WRITE_MOST = 1 << 30  # Linux moves no more than 2 GiB at once
+
+_inherited = -1  # in a worker
+
+
+class Depot:
+    """The dispatcher's side. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._fd = os.memfd_create(NAME, os.MFD_CLOEXEC)
+        self._end = 0
+        self._known: dict[bytes, tuple[int, int]] = {}  # by digest
+
+    def put(self, data: bytes) -> tuple[int, int]:
+        """Leave these bytes, if they are not there yet; returns offset and size."""
+        digest = hashlib.sha256(data).digest()
+        found = self._known.get(digest)
+        if found is None:
+            view = memoryview(data)
+            offset = self._end
+            while view:
+                written = os.pwrite(self._fd, view[:_WRITE_MOST], offset)
+                view = view[written:]
+                offset += written
+            found = self._known[digest] = (self._end, len(data))
+            self._end = offset
+        return found
+
+    def reader(self) -> int:
+        """A new descriptor, for workers to inherit."""
+        return os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Nothing more is to be left. Workers keep what there is."""
+        os.close(self._fd)
+
+
+def inherit(fd: int) -> None:
+    """In a worker: this is the depot."""
+    global _inherited
+    os.set_inheritable(fd, False)
+    _inherited = fd
+
+
+def read(offset: int, size: int) -> bytes:
+    """In a worker: bytes that were left. Moves no offset, which all workers share."""
+    parts = []
+    while size > 0:
+        part = os.pread(_inherited, min(size, _WRITE_MOST), offset)
+        if not part:
+            raise EOFError("what the pool has left for its workers is cut short")
+        parts.append(part)
+        offset += len(part)
+        size -= len(part)
+    return b"".join(parts)
