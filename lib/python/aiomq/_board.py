@@ -12,8 +12,9 @@ from __future__ import annotations
 import mmap
 import os
 
-CELLS = 256
-_PAGE_BYTES = CELLS * 8
+CELLS = 255  # for busy times; one more counts the log records that were dropped
+_PAGE_CELLS = CELLS + 1
+_PAGE_BYTES = _PAGE_CELLS * 8
 
 
 class Board:
@@ -31,7 +32,11 @@ class Board:
 
     def busy_ns(self, worker: int, function: int) -> int:
         """Nanoseconds that this worker's place has been busy with a function, ever."""
-        return self._cells[worker * CELLS + function % CELLS]
+        return self._cells[worker * _PAGE_CELLS + function % CELLS]
+
+    def dropped(self) -> int:
+        """How many log records the workers have dropped, ever."""
+        return sum(self._cells[CELLS::_PAGE_CELLS])
 
     def close(self) -> None:
         """Free it; no call may follow."""
@@ -45,9 +50,13 @@ class Page:
 
     def __init__(self, fd: int, worker: int) -> None:
         self._memory = mmap.mmap(fd, os.fstat(fd).st_size)
-        first = worker * CELLS
-        self._cells = memoryview(self._memory).cast("Q")[first : first + CELLS]
+        first = worker * _PAGE_CELLS
+        self._cells = memoryview(self._memory).cast("Q")[first : first + _PAGE_CELLS]
 
     def add(self, function: int, busy_ns: int) -> None:
         """Note that a function kept this worker busy."""
         self._cells[function % CELLS] += busy_ns
+
+    def count_dropped(self) -> None:
+        """Note that a log record was dropped."""
+        self._cells[CELLS] += 1

@@ -13,6 +13,7 @@ from aiomq import _abi, _checks, _main, _start
 from aiomq._board import Board
 from aiomq._depot import Depot
 from aiomq._group import Group
+from aiomq._logs import Logs, levels
 from aiomq._stuck import SIGNAL, Stacks
 from aiomq._trouble import create_error
 
@@ -51,6 +52,7 @@ class Wanted(NamedTuple):
     grace: float
     blocked_after: float | None
     finalizer: Callable[[], Any] | None
+    forward_logs: bool
 
 
 class Started(NamedTuple):
@@ -60,6 +62,7 @@ class Started(NamedTuple):
     board: Board
     stacks: Stacks
     depot: Depot
+    logs: Logs | None
     label: str
     workers: int
     queues: tuple[str, ...]
@@ -99,11 +102,18 @@ def create(wanted: Wanted) -> Started:
         *(_group(group, wanted, queues) for group in groups)
     )
     options.group_count = len(groups)
-    setup = _start.Setup(_main.describe(), wanted.childconcurrency, objects, tuple(queues), workers)
+    setup = _start.Setup(
+        _main.describe(),
+        wanted.childconcurrency,
+        objects,
+        tuple(queues),
+        workers,
+        levels() if wanted.forward_logs else None,
+    )
     log = _log_function(label)
     options.log = log
     return Started(
-        *_create(options, setup),
+        *_create(options, setup, label),
         label,
         workers,
         tuple(queues),
@@ -113,7 +123,9 @@ def create(wanted: Wanted) -> Started:
     )
 
 
-def _create(options: _abi.PoolOptions, setup: _start.Setup) -> tuple[int, Board, Stacks, Depot]:
+def _create(
+    options: _abi.PoolOptions, setup: _start.Setup, label: str
+) -> tuple[int, Board, Stacks, Depot, Logs | None]:
     """Call aiomq_pool_create(); raises what its error means."""
     text = ctypes.create_string_buffer(4096)
     options.error_text = ctypes.addressof(text)
@@ -127,18 +139,23 @@ def _create(options: _abi.PoolOptions, setup: _start.Setup) -> tuple[int, Board,
         depot = Depot()
         undo.callback(depot.close)
         depot.put(_start.setup_bytes(setup))
-        reader = depot.reader()
-        try:
-            fds = (reader, board.fd, stacks.fd)
+        logs = None
+        with contextlib.ExitStack() as inherited:  # the pool has its own of these
+            reader = depot.reader()
+            inherited.callback(os.close, reader)
+            fds = [reader, board.fd, stacks.fd]
+            if setup.levels is not None:
+                logs = Logs(label, board)
+                undo.callback(logs.close)
+                inherited.enter_context(logs.writer)
+                fds.append(logs.writer.fileno())
             options.extra_fds = (ctypes.c_int * len(fds))(*fds)
             options.extra_fd_count = len(fds)
             outcome = lib.aiomq_pool_create(ctypes.byref(options), ctypes.byref(address))
-        finally:
-            os.close(reader)
         if outcome < 0 or address.value is None:
             raise create_error(outcome, text.value.decode(errors="replace"))
         undo.pop_all()
-    return address.value, board, stacks, depot
+    return address.value, board, stacks, depot, logs
 
 
 def _set_scalars(options: _abi.PoolOptions, wanted: Wanted, workers: int) -> None:

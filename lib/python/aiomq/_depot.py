@@ -41,7 +41,10 @@ class Depot:
 
     def reader(self) -> int:
         """A new descriptor, for workers to inherit."""
-        return os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # no /proc: then one that they can write to
+            return os.dup(self._fd)
 
     def close(self) -> None:
         """Nothing more is to be left. Workers keep what there is."""

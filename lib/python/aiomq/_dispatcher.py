@@ -108,8 +108,8 @@ class Dispatcher:
             if not self.loop.is_closed():
                 raise RuntimeError("this pool is in use by another event loop")
             self._forget_calls()
-        loop.add_reader(self._handle.fd, self._reader)
-        self.loop = self._handle.loop = loop
+        self._handle.bind(loop, self._reader)
+        self.loop = loop
 
     def check_owner(self) -> None:
         """Raise RuntimeError in a process that was forked from the pool's."""

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import os
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiomq import _abi
@@ -26,19 +27,33 @@ class Handle:
         self.board = started.board
         self.stacks = started.stacks
         self.depot = started.depot
+        self.logs = started.logs
         self.log = started.log  # the callback that C calls: it has to live as long as the pool
         self.owner = os.getpid()
         self.fd: int = lib.aiomq_pool_fd(started.address)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.shares: set[Shared[Any]] = set()
 
+    def bind(self, loop: asyncio.AbstractEventLoop, reader: Callable[[], None]) -> None:
+        """Have the loop call `reader` when the pool has something, and read what workers log."""
+        loop.add_reader(self.fd, reader)
+        if self.logs is not None:
+            loop.add_reader(self.logs.fd, self.logs.read)
+        self.loop = loop
+
     def free(self) -> None:
         """Destroy the pool: kills workers that still run, takes milliseconds."""
         if self.loop is not None and not self.loop.is_closed() and os.getpid() == self.owner:
             self.loop.remove_reader(self.fd)
+            if self.logs is not None:
+                self.loop.remove_reader(self.logs.fd)
         address = ctypes.c_void_p(self.address)
         self.address = 0
         lib.aiomq_pool_destroy(ctypes.byref(address))
+        if self.logs is not None:
+            if os.getpid() == self.owner:
+                self.logs.read_rest()
+            self.logs.close()
         self.board.close()
         self.stacks.close()
         self.depot.close()

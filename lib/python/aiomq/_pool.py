@@ -54,6 +54,10 @@ class Pool(PoolCalls):
     grace: seconds that a call may go on after its `timeout` before its worker is killed.
     blocked_after: seconds without a turn of its loop after which a busy worker is reported, with
         the function that blocks it, to the logger "aiomq". None: never.
+    forward_logs: hand what workers log and warn of to `logging` and `warnings` in this process,
+        as the loop comes to it; workers have the levels that loggers have here when the pool is
+        made. What comes faster than it is read is dropped, and a warning of the logger "aiomq" says
+        how much. False: it stays in the workers, as they are configured.
 
     A function of a module or of the main program is given by reference and imported in the workers.
     Others are sent by value, once for each content: partials and bound methods, and with
@@ -86,6 +90,7 @@ class Pool(PoolCalls):
         grace: float = 2.0,
         blocked_after: float | None = 1.0,
         finalizer: Callable[[], Any] | None = None,
+        forward_logs: bool = True,
     ) -> None:
         started = _create.create(
             _create.Wanted(
@@ -105,6 +110,7 @@ class Pool(PoolCalls):
                 grace,
                 blocked_after,
                 finalizer,
+                bool(forward_logs),
             )
         )
         self._label = started.label

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from aiomq import _depot
 
 # The order of the pool's extra_fds.
-DEPOT_FD, BOARD_FD, STACKS_FD = 0, 1, 2
+DEPOT_FD, BOARD_FD, STACKS_FD, LOG_FD = 0, 1, 2, 3
 
 
 class Setup(NamedTuple):
@@ -24,6 +24,7 @@ class Setup(NamedTuple):
     objects: bytes  # pickled (initializer, initargs, loop_initializer, finalizer)
     queues: tuple[str, ...]
     workers: int
+    levels: dict[str, int] | None = None  # see _logs.levels(); None: logs stay in the worker
 
 
 def command() -> list[bytes]:

@@ -22,7 +22,7 @@ from contextvars import copy_context
 from multiprocessing import process, util
 from typing import Any, NoReturn
 
-from aiomq import _abi, _depot, _main, _start, _state
+from aiomq import _abi, _depot, _logs, _main, _start, _state
 from aiomq._board import Page
 from aiomq._item import Item
 from aiomq._pump import Pump
@@ -72,6 +72,8 @@ def _set_up(worker: int) -> tuple[Pump, asyncio.AbstractEventLoop]:
     answer_signal(stacks_fd, index)
     os.close(board_fd)
     os.close(stacks_fd)
+    if setup.levels is not None:
+        _logs.forward(_abi.EXTRA_FD_BASE + _start.LOG_FD, page, setup.levels)
     _main.prepare(setup.main)
     process.current_process().name = name
     with _main.importing():
