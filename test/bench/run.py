@@ -35,6 +35,7 @@ BENCHMARKS = {
     "apply": ["bench_apply.py"],
     "idle": ["bench_idle.py"],
     "memory": ["bench_memory.py"],
+    "python": ["bench_python.py"],
 }
 
 
@@ -67,6 +68,17 @@ GOALS = {
     ("apply", "aiomultiprocess"): Goal(1 / 40, at_most=True),
     ("idle 10 s", "allowed"): Goal(1, at_most=True),
     ("memory after 10 M tasks", "after 1 M tasks"): Goal(1.05, at_most=True),
+    ("map of a coroutine, 1 M ints", "aiomultiprocess"): Goal(50, at_most=False),
+    ("map of a coroutine, 1 M strings of 30", "aiomultiprocess"): Goal(40, at_most=False),
+    ("map of a coroutine that suspends once, 500 k", "asyncio.gather"): Goal(5, at_most=False),
+    ("map of a coroutine that suspends once, 500 k", "aiomultiprocess"): Goal(8, at_most=False),
+    ("map of a plain function, 1 M ints", "multiprocessing.Pool"): Goal(1.2, at_most=False),
+    ("map of a plain function, 1 M ints", "ProcessPoolExecutor, chunks of 1"): Goal(
+        100, at_most=False
+    ),
+    ("async for over a map, 100 k", "aiomultiprocess"): Goal(3000, at_most=False),
+    ("a program with a pool of 2", "allowed"): Goal(1, at_most=True),
+    ("import aiomq", "allowed"): Goal(1, at_most=True),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -247,3 +248,19 @@ async def test_a_chunk_that_suspends_in_parts() -> None:
     async with Pool(1, childconcurrency=4) as pool:
         numbers = list(range(500))
         assert await pool.map(calls.sometimes_later, numbers, chunksize=250) == numbers
+
+
+@pytest.mark.parametrize("chunksize", [None, 4, 16])
+async def test_items_that_keep_workers_busy_are_split_evenly(chunksize: int | None) -> None:
+    """Sixteen on two workers: as long as any are left nobody is without one."""
+    async with gate.Gate() as way, Pool(2) as pool:
+        orders = [(way.path, str(number)) for number in range(16)]
+        mapped = pool.starmap(gate.through_blocking, orders, chunksize=chunksize)
+        shares = Counter[int]()
+        for turn in range(8):
+            await way.count(2 * turn + 2)
+            pair = way.news[-2:]
+            shares.update(way.pids[name] for name in pair)
+            way.open(*pair)
+        assert await mapped == [str(number) for number in range(16)]
+        assert sorted(shares.values()) == [8, 8]
