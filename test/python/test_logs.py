@@ -145,7 +145,7 @@ async def test_what_comes_too_fast_is_dropped_and_counted(collected: Collected) 
 
 def wait_without_a_loop(pool: Pool) -> None:
     """Block this thread, and so its loop, until the pool's descriptor tells of a result."""
-    fd = pool._dispatcher._handle.fd
+    fd = pool._dispatcher.life.handle.fd
     assert select.select([fd], [], [], 60)[0]
 
 

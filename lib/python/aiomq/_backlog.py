@@ -10,8 +10,8 @@ from aiomq import _abi
 from aiomq._trouble import NO_ROOM, raise_for
 
 if TYPE_CHECKING:
-    from aiomq._dispatcher import Dispatcher
     from aiomq._options import Options
+    from aiomq._submitter import Submitter
     from aiomq._task import Task
 
 _NO_OPTIONS = (0, 0, 0, 0, 0, 0)
@@ -47,7 +47,7 @@ class Backlog:
         self._waiting.clear()
         return tasks
 
-    def submit(self, dispatcher: Dispatcher, address: int) -> None:
+    def submit(self, dispatcher: Submitter, address: int) -> None:
         """Submit calls in order, as far as there is room. Cancelled ones are dropped."""
         call = _abi.Task()
         call.struct_bytes = ctypes.sizeof(call)

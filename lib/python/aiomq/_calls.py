@@ -13,6 +13,7 @@ from aiomq._task import Task
 
 if TYPE_CHECKING:
     from aiomq._dispatcher import Dispatcher
+    from aiomq._submitter import Submitter
     from aiomq._unordered import UnorderedResult
 
 P = ParamSpec("P")
@@ -77,7 +78,7 @@ class PoolCalls:
         pickled; ValueError for a function that can't be sent, or for more than max_memory
         allows; RuntimeError "pool is closed"; PoolBroken.
         """
-        return self._dispatcher.submit(fn, args, kwargs, True, self._options)
+        return self._dispatcher.here().submit(fn, args, kwargs, True, self._options)
 
     @overload
     def submit_nowait(
@@ -89,7 +90,7 @@ class PoolCalls:
     ) -> Task[R]: ...
     def submit_nowait(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Like submit(), but raises QueueFull when there is no room now."""
-        return self._dispatcher.submit(fn, args, kwargs, False, self._options)
+        return self._dispatcher.here().submit(fn, args, kwargs, False, self._options)
 
     @overload
     async def apply(
@@ -112,7 +113,7 @@ class PoolCalls:
         kwds: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run fn(*args, **kwds) in a worker; returns its result. Raises as submit() and Task."""
-        return await self._dispatcher.submit(
+        return await self._dispatcher.here().submit(
             fn,
             () if args is None else tuple(args),
             {} if kwds is None else dict(kwds),
@@ -398,12 +399,13 @@ class PoolCalls:
         buffersize: int | None,
         return_exceptions: bool,
         progress: Progress | None,
-    ) -> tuple[Dispatcher, Callable[..., Any], Any, MapOptions, Options | None]:
-        self._dispatcher.check_open()
+    ) -> tuple[Submitter, Callable[..., Any], Any, MapOptions, Options | None]:
+        dispatcher = self._dispatcher.here()
+        dispatcher.check_open()
         if chunksize is not None:
             chunksize = _checks.size("chunksize", chunksize, 1)
         if buffersize is not None:
             buffersize = _checks.size("buffersize", buffersize, 1)
         _checks.function("progress", progress)
         how = MapOptions(star, chunksize, buffersize, bool(return_exceptions), progress)
-        return self._dispatcher, fn, iterable, how, self._options
+        return dispatcher, fn, iterable, how, self._options

@@ -1,8 +1,8 @@
-"""Dispatcher: a pool's C handle in one event loop. Submits, delivers, waits for room, ends.
+"""Dispatcher: a pool in one event loop. Submits, delivers, waits for room, ends.
 
-Internal; Pool is its face. One thread and one loop at a time use it. Nothing here blocks, polls or
-starts a thread: the loop watches the pool's descriptor, and `_on_readable` does what there is to
-do.
+Internal; Pool is its face. Nothing here blocks, polls or starts a thread: the loop watches the
+pool's descriptor, and `_on_readable` does what there is to do. Running loops of other threads have
+outposts, which submit by themselves and get their results from here.
 
 Every call that is on its way has an entry in `pending`, under the `user` number that travels with
 it. The loop holds a dispatcher only while calls are pending; otherwise a pool that nobody holds is
@@ -12,28 +12,21 @@ collected, with a warning.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
-import errno
-import os
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Coroutine
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from aiomq import _abi, _bridge
-from aiomq._backlog import Backlog, Waiting
-from aiomq._chunks import ChunkSizer
-from aiomq._handle import Handle
-from aiomq._reference import Folding, is_by_value, name_of
-from aiomq._task import Task
-from aiomq._trouble import NO_ROOM, call_error, item_error, raise_for
+from aiomq._submitter import Life, Submitter
+from aiomq._trouble import raise_for
 
 if TYPE_CHECKING:
     from aiomq._create import Started
-    from aiomq._map import Chunk, Map
-    from aiomq._options import Options
-    from aiomq._share import Shared
+    from aiomq._map import Chunk
+    from aiomq._outpost import Outpost
+    from aiomq._task import Task
 
 lib = _abi.lib
 
@@ -56,217 +49,98 @@ class _Reader:
             dispatcher._on_readable()
 
 
-class Dispatcher:
+class Dispatcher(Submitter):
     """A pool's handle, its loop, and the calls on their way."""
 
     def __init__(self, started: Started) -> None:
-        address = started.address
-        self.workers = started.workers
-        self.queues = started.queues
-        # A chunk's outcomes have to find room in one worker's memory; each needs 16 bytes.
-        self.most_items = min(_abi.ITEMS_MAX, started.arena_bytes // 64)
-        self.childconcurrency = started.childconcurrency
-        self.loop: Any = None  # the AbstractEventLoop, once bound
-        self.pending: dict[int, Task[Any] | Chunk] = {}
-        self.backlog = Backlog()
-        self.feeds: dict[Map, None] = {}  # maps with items left to submit, in order
-        self.closing = False
-        self._address = address
-        self._board = started.board
-        self._stacks = started.stacks
-        self._functions: dict[Any, int] = {}
-        self._sizers: dict[int, ChunkSizer] = {}
-        self._users = 0
-        self._end_reason: BaseException | None = None
+        super().__init__(
+            Life(started),
+            started.workers,
+            started.queues,
+            started.childconcurrency,
+            # A chunk's outcomes have to find room in one worker's memory; each needs 16 bytes.
+            min(_abi.ITEMS_MAX, started.arena_bytes // 64),
+        )
+        self._thread = 0  # of the loop
         self._watchers: list[asyncio.Future[None]] = []
+        self._outposts: dict[asyncio.AbstractEventLoop, Outpost] = {}
         self._reader = _Reader(self)
-        self._end_text = "pool was terminated"
-        self._handle = Handle(started)
-        self._finalizer = weakref.finalize(self, self._handle.abandon)
+        self._finalizer = weakref.finalize(self, self.life.handle.abandon)
 
     # --- loop -------------------------------------------------------------------------------------
 
+    def here(self) -> Submitter:
+        """What serves the loop that runs in this thread: this, or an outpost."""
+        loop = asyncio._get_running_loop()
+        if loop is None or loop is self.loop or self.loop is None or not self.loop.is_running():
+            return self
+        outpost = self._outposts.get(loop)
+        if outpost is None:
+            from aiomq._outpost import Outpost
+
+            self.check_owner()
+            self.check_open()
+            for other in list(self._outposts):
+                if other.is_closed():
+                    del self._outposts[other]
+            outpost = self._outposts[loop] = Outpost(self, loop)
+        return outpost
+
+    def elsewhere(self) -> bool:
+        """Whether the loop runs now, in another thread than this."""
+        return (
+            self.loop is not None
+            and self.loop.is_running()
+            and self._thread != threading.get_ident()
+        )
+
+    async def _there(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something in the loop's own thread."""
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
+
     def bind(self) -> asyncio.AbstractEventLoop:
         """The running loop, which becomes the pool's if it has none. Raises RuntimeError."""
-        loop = self._running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.check_owner()  # after a fork there is none, and that is not the caller's mistake
+            raise
         if loop is not self.loop:
             self._bind(loop)
         return loop
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        try:
-            return asyncio.get_running_loop()
-        except RuntimeError:
-            self.check_owner()  # after a fork there is none, and that is not the caller's mistake
-            raise
-
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._address:
+        if not self.life.address:
             raise RuntimeError("pool is closed")
         self.check_owner()
         if self.loop is not None:
             if not self.loop.is_closed():
-                raise RuntimeError("this pool is in use by another event loop")
+                raise RuntimeError(
+                    "this pool is in use by another event loop; loops of other threads can use it"
+                    " while that one runs"
+                )
             self._forget_calls()
-        self._handle.bind(loop, self._reader)
+        self.life.handle.bind(loop, self._reader)
         self.loop = loop
-
-    def check_owner(self) -> None:
-        """Raise RuntimeError in a process that was forked from the pool's."""
-        if self._handle.owner != os.getpid():
-            raise_for(-errno.ECHILD, self)
-
-    def check_open(self) -> None:
-        """Raise RuntimeError if the pool takes no more calls."""
-        if self._end_reason is not None:
-            raise self.end_error()
-        if self.closing:
-            raise RuntimeError("pool is closed")
+        self._thread = threading.get_ident()
+        self._outposts.pop(loop, None)
 
     def _forget_calls(self) -> None:
         """Drop the calls of a loop that was closed: nobody can get their results."""
-        for entry in self.pending.values():
-            if entry.id:
-                lib.aiomq_pool_cancel(self._address, entry.id)
-        self.pending.clear()
+        for user, entry in list(self.life.pending.items()):
+            if entry.get_loop().is_closed():
+                del self.life.pending[user]
+                if entry.id:
+                    lib.aiomq_pool_cancel(self.life.address, entry.id)
         self.backlog.take_all()
         self.feeds.clear()
         self._watchers.clear()
-        self._reader.strong = None
-
-    # --- submitting -------------------------------------------------------------------------------
-
-    def next_user(self) -> int:
-        """A number for a call that no other call has."""
-        self._users = user = self._users + 1
-        return user
-
-    def function(self, function: Callable[..., Any] | Folding) -> int:
-        """The pool's number for a function. Raises TypeError, ValueError as name_of()."""
-        try:
-            number = self._functions.get(function)
-        except TypeError:  # not hashable
-            number = None
-        if number is None:
-            name = name_of(function, self._handle.depot)
-            found = ctypes.c_uint32()
-            outcome = lib.aiomq_pool_function(self._address, name.encode(), ctypes.byref(found))
-            if outcome < 0:
-                raise_for(outcome, self)
-            number = found.value
-            # What is pickled may be another one next time: a closure, an object with state.
-            if not is_by_value(name):
-                with contextlib.suppress(TypeError):
-                    self._functions[function] = number
-        return number
-
-    def sizer(self, function: int) -> ChunkSizer:
-        """What is known about the cost of a function."""
-        sizer = self._sizers.get(function)
-        if sizer is None:
-            sizer = self._sizers[function] = ChunkSizer(self._board, function)
-        return sizer
-
-    def submit(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        wait: bool,
-        options: Options | None,
-    ) -> Task[Any]:
-        """Submit one call. Without room it waits, or raises QueueFull if `wait` is false."""
-        if self.closing:
-            self.check_open()
-        loop = self._running_loop()
-        if loop is not self.loop:
-            self._bind(loop)
-        number = self._functions.get(function) if type(function) is _function_type else None
-        if number is None:
-            number = self.function(function)
-        self._users = user = self._users + 1
-        outcome = -errno.EAGAIN
-        if not self.backlog:
-            try:
-                outcome = _bridge.submit_call(self._address, number, user, args, kwargs, 0, options)
-            except _bridge.EncodeError as error:
-                raise call_error(function, error) from error.__cause__
-        task: Task[Any] = Task(self, loop)
-        if outcome > 0:
-            task._id = outcome
-            self.add_pending(user, task)
-        elif outcome not in NO_ROOM or not self.can_wait(outcome):
-            raise_for(outcome, self)
-        elif not wait:
-            from aiomq._errors import QueueFull
-
-            raise QueueFull("every slot of the pool is in use, or its memory for arguments is full")
-        else:
-            try:
-                kind, integer, payload = _bridge.encode_call(args, kwargs)
-            except _bridge.EncodeError as error:
-                raise call_error(function, error) from error.__cause__
-            self.backlog.add(Waiting(task, number, kind, integer, payload, options))
-        return task
-
-    def submit_chunk(
-        self,
-        chunk: Chunk,
-        function: int,
-        items: list[Any],
-        begin: int,
-        star: bool,
-        options: Options | None,
-    ) -> int:
-        """Submit a chunk. 1: done, 0: no room now, -1: too large for the pool; raises the rest."""
-        try:
-            outcome = _bridge.submit_chunk(
-                self._address,
-                function,
-                chunk.user,
-                items,
-                begin,
-                begin + chunk.count,
-                star,
-                _abi.TASK_PROGRESS,
-                options,
-            )
-        except _bridge.EncodeError as error:
-            raise item_error(error, chunk.start - begin) from error.__cause__
-        if outcome > 0:
-            chunk.id = outcome
-            self.add_pending(chunk.user, chunk)
-            return 1
-        if outcome in NO_ROOM and self.can_wait(outcome):
-            return 0
-        if outcome == -errno.EMSGSIZE:
-            return -1
-        if outcome in NO_ROOM and chunk.count > 1:
-            return -1  # nothing will make room, but a smaller one may fit
-        raise_for(outcome, self)
-        raise AssertionError
-
-    def can_wait(self, outcome: int) -> bool:
-        """Whether room will come: not if memory is short though nothing is on its way."""
-        return outcome == -errno.EAGAIN or bool(self.pending)
+        self._reader.strong = self if self.life.pending else None
 
     def add_pending(self, user: int, entry: Task[Any] | Chunk) -> None:
         """Note a call that was submitted under this number."""
         self._reader.strong = self
-        self.pending[user] = entry
-
-    def cancel(self, task_id: int) -> None:
-        """Withdraw a task, or ask its worker to stop it. Its outcome is ignored."""
-        if self._address:
-            lib.aiomq_pool_cancel(self._address, task_id)
-
-    def share(self, value: Any) -> Shared[Any]:
-        """Put an object into shared memory, as long as the pool lives."""
-        from aiomq._share import share
-
-        self.check_open()
-        self.check_owner()
-        return share(value, self._handle.shares)
+        self.life.pending[user] = entry
 
     # --- delivering -------------------------------------------------------------------------------
 
@@ -275,15 +149,15 @@ class Dispatcher:
             self._deliver()
         except BaseException as error:
             # Results may be lost, and nobody shall wait for them, or for the pool.
-            self._end_reason = error
+            self.life.end_reason = error
             self._free()
             raise
 
     def _deliver(self) -> None:
         """Do what the pool has, for one slice of time at most."""
         deadline = 0
-        while self._address:
-            flags = lib.aiomq_pool_dispatch(self._address)
+        while self.life.address:
+            flags = lib.aiomq_pool_dispatch(self.life.address)
             if flags == 0:
                 return
             if flags < 0:
@@ -293,10 +167,13 @@ class Dispatcher:
             if flags & _COMPLETIONS:
                 self._collect()
             if self.backlog:
-                self.backlog.submit(self, self._address)
+                self.backlog.submit(self, self.life.address)
                 self.drained()
             for feed in list(self.feeds):
                 feed._feed()
+            if self._outposts:
+                for outpost in list(self._outposts.values()):
+                    outpost.call_room()
             now = monotonic_ns()
             if deadline == 0:
                 deadline = now + _SLICE_NS
@@ -305,10 +182,13 @@ class Dispatcher:
                 return
 
     def _collect(self) -> int:
-        batch = _bridge.collect(self._address, _COLLECT)
-        pending = self.pending
+        batch = _bridge.collect(self.life.address, _COLLECT)
+        pending = self.life.pending
         for user, left, worker, values, others in batch:
             entry = pending.get(user) if left else pending.pop(user, None)
+            if entry is None and self._outposts:
+                with self.life.gate:  # its outpost may be about to note it
+                    entry = pending.get(user) if left else pending.pop(user, None)
             if entry is not None:
                 entry._complete(left, worker, values, others)
         if not pending:
@@ -316,34 +196,6 @@ class Dispatcher:
         return len(batch)
 
     # --- life -------------------------------------------------------------------------------------
-
-    @property
-    def freed(self) -> bool:
-        """Whether the pool is gone for good."""
-        return not self._address
-
-    def state(self) -> tuple[int, str]:
-        """Enum aiomq_pool_state, and why the pool is broken, if it is."""
-        if not self._address:
-            return _abi.POOL_ENDED, ""
-        text = ctypes.create_string_buffer(4096)
-        state: int = lib.aiomq_pool_state(self._address, text, len(text))
-        return state, text.value.decode(errors="replace")
-
-    def end_error(self) -> Exception:
-        """What calls raise that the pool's end has ended."""
-        state, text = self.state()
-        if state == _abi.POOL_BROKEN:
-            from aiomq._errors import PoolBroken
-
-            return PoolBroken(text)
-        error = RuntimeError(self._end_text)
-        error.__cause__ = self._end_reason
-        return error
-
-    def take_stack(self, worker: int) -> str:
-        """Where a worker was stuck that was killed for it; "" if it could not say."""
-        return self._stacks.take(worker) if self._address and worker < self.workers else ""
 
     def _state_changed(self) -> None:
         if self.state()[0] == _abi.POOL_BROKEN:
@@ -377,6 +229,9 @@ class Dispatcher:
 
     async def started(self) -> None:
         """Wait until every worker is ready. Raises PoolBroken if they can't start."""
+        if self.elsewhere():
+            await self._there(self.started())
+            return
         states = range(_abi.POOL_RUNNING, _abi.POOL_BROKEN + 1)
         if await self._reached(*states) == _abi.POOL_BROKEN:
             raise self.end_error()
@@ -384,63 +239,74 @@ class Dispatcher:
     def close(self, drain: bool) -> None:
         """Take no more calls from outside; what was asked for, or has started, is still done."""
         self.check_owner()
-        self.closing = True
-        if not drain and self._address:
-            self._end_text = "pool is closed"
-            lib.aiomq_pool_close(self._address, _abi.CLOSE_DISCARD)
+        self.life.closing = True
+        if self.elsewhere():
+            self.loop.call_soon_threadsafe(self.close, drain)
+            return
+        if not drain and self.life.address:
+            self.life.end_text = "pool is closed"
+            lib.aiomq_pool_close(self.life.address, _abi.CLOSE_DISCARD)
             self._fail_all([*self.backlog.take_all(), *self.feeds])
         for feed in list(self.feeds):
             feed._feed()
+        for outpost in list(self._outposts.values()):
+            outpost.call_close(drain)
         self.drained()
 
     def drained(self) -> None:
         """Close the pool itself once nothing waits to be submitted."""
-        if self.closing and self._address and not self.backlog and not self.feeds:
-            lib.aiomq_pool_close(self._address, 0)
+        if not self.life.closing or not self.life.address or self.backlog or self.feeds:
+            return
+        if not any(outpost.waits() for outpost in list(self._outposts.values())):
+            lib.aiomq_pool_close(self.life.address, 0)
 
     def terminate(self) -> None:
         """End the pool now; calls without a result fail with RuntimeError."""
         self.check_owner()
-        self.closing = True
-        self._end_text = "pool was terminated"
-        if self._address:
-            lib.aiomq_pool_terminate(self._address)
+        self.life.closing = True
+        self.life.end_text = "pool was terminated"
+        if self.elsewhere():
+            self.loop.call_soon_threadsafe(self.terminate)
+        elif self.life.address:
+            lib.aiomq_pool_terminate(self.life.address)
             self.fail_calls()
 
     def fail_calls(self) -> None:
         """End every call that has no result yet, each with an error of its own."""
-        entries: list[Any] = list(self.pending.values())
+        entries: list[Any] = list(self.life.pending.values())
         entries += self.backlog.take_all()
         entries += self.feeds
-        self.pending.clear()
+        self.life.pending.clear()
         self.feeds.clear()
         self._reader.strong = None
         self._fail_all(entries)
+        for outpost in list(self._outposts.values()):
+            outpost.call_fail()
 
     def _fail_all(self, entries: list[Any]) -> None:
-        if self.loop is None or self.loop.is_closed():
-            return
         for entry in entries:
-            entry._fail(self.end_error(), quiet=True)
+            if not entry.get_loop().is_closed():
+                entry._fail(self.end_error(), quiet=True)
 
     async def join(self, timeout: float | None = None) -> None:
         """Wait until a closed pool's calls are done and its workers are gone, and free it."""
-        if not self._address:
+        if not self.life.address:
+            return
+        if self.elsewhere():
+            await self._there(self.join(timeout))
             return
         await self._reached(_abi.POOL_ENDED, _abi.POOL_BROKEN, timeout=timeout)
-        if self._address:
+        if self.life.address:
             while self._collect():
                 pass
             self._free()
 
     def _free(self) -> None:
         """Give back all that the pool has, at once; calls without a result fail."""
-        self.closing = True
-        self._address = 0
+        with self.life.gate:
+            self.life.closing = True
+            self.life.address = 0
         self._finalizer.detach()
-        self._handle.free()
+        self.life.handle.free()
         self.fail_calls()
         self._wake_watchers()
-
-
-_function_type = type(lambda: None)

@@ -10,10 +10,10 @@ from aiomq import _abi
 from aiomq._bridge import DecodeFailure, RemoteFailure
 
 if TYPE_CHECKING:
-    from aiomq._dispatcher import Dispatcher
+    from aiomq._submitter import Submitter
 
 
-def exception_of(status: int, value: object, dispatcher: Dispatcher, worker: int) -> BaseException:
+def exception_of(status: int, value: object, dispatcher: Submitter, worker: int) -> BaseException:
     """The exception for an item with this outcome (enum aiomq_outcome), or for a bad result.
 
     `value` is a RemoteFailure or DecodeFailure of `_bridge`, None, or for TIMED_OUT a text. Every
@@ -47,7 +47,7 @@ def exception_of(status: int, value: object, dispatcher: Dispatcher, worker: int
 
 
 def _timed_out(
-    failure: RemoteFailure | None, value: object, dispatcher: Dispatcher, worker: int
+    failure: RemoteFailure | None, value: object, dispatcher: Submitter, worker: int
 ) -> BaseException:
     """From a worker that was killed for it (`failure`), or the pump's text: message, then stack."""
     from aiomq._errors import RemoteTraceback, TaskTimeout

@@ -17,8 +17,8 @@ from aiomq._failure import exception_of
 from aiomq._source import source_of
 
 if TYPE_CHECKING:
-    from aiomq._dispatcher import Dispatcher
     from aiomq._options import Options
+    from aiomq._submitter import Submitter
 
 _CHUNKS_PER_WORKER = 3  # in flight: one runs, one is next, one is being encoded or decoded
 _ITEMS_PER_PERMIT = 2  # in flight at least: items that sleep need a successor at hand
@@ -56,6 +56,10 @@ class Chunk:
     ) -> None:
         self.result._completed(self, left, worker, values, others)
 
+    def get_loop(self) -> Any:
+        """The loop that its map belongs to."""
+        return self.result.get_loop()
+
     def _fail(self, error: BaseException, quiet: bool = False) -> None:
         self.result._fail(error, quiet)
 
@@ -65,7 +69,7 @@ class Map:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
+        dispatcher: Submitter,
         function: int,
         iterable: Any,
         how: MapOptions,
@@ -90,7 +94,7 @@ class Map:
     @classmethod
     def start(
         cls: type[M],
-        dispatcher: Dispatcher,
+        dispatcher: Submitter,
         function: Callable[..., Any],
         iterable: Any,
         how: MapOptions,
@@ -110,6 +114,10 @@ class Map:
     def done(self) -> bool:
         """Whether all results are there, or the map has failed or was cancelled."""
         return self._over
+
+    def get_loop(self) -> Any:
+        """The loop that it belongs to; None before it has one."""
+        return self._dispatcher.loop
 
     def cancel(self) -> bool:
         """Stop the map: what has not started never will. False if it is over already."""

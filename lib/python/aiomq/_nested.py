@@ -165,6 +165,10 @@ class NestedDispatcher:
 
     # --- what PoolCalls, PoolResult and Task ask for ----------------------------------------------
 
+    def here(self) -> NestedDispatcher:
+        """Calls of a task are made in its worker's loop."""
+        return self
+
     def check_open(self) -> None:
         """A pool that closes still takes nested calls."""
 

@@ -25,7 +25,9 @@ class Pool(PoolCalls):
 
     The workers start at once and Pool() does not wait for them; `async with`, or the first await,
     raises PoolBroken if they can't start. A pool may be made outside of a loop. It belongs to the
-    loop in which it is first used, and to the process that made it.
+    loop in which it is first used, and to the process that made it. While that loop runs, the
+    loops of other threads can use the pool, too: it hands them their results, so it must not be
+    blocked. Threads without a loop use asyncio.run_coroutine_threadsafe().
 
     processes: how many workers. Default: the CPUs that this process may use (affinity, cgroup
     quota). initializer, initargs: called once in each worker before it serves; may be a coroutine

@@ -21,8 +21,8 @@ from aiomq._map import Map, MapOptions
 from aiomq._reference import Folding
 
 if TYPE_CHECKING:
-    from aiomq._dispatcher import Dispatcher
     from aiomq._options import Options
+    from aiomq._submitter import Submitter
 
 NOTHING: Any = object()  # no value yet, or none given
 _CHUNKS_PER_PERMIT = 2  # in flight
@@ -58,7 +58,7 @@ class Reduction(Map):
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
+        dispatcher: Submitter,
         function: Callable[..., Any],
         iterable: Any,
         reduce: Reduce,

@@ -10,7 +10,7 @@ from aiomq._bridge import DecodeFailure
 from aiomq._failure import exception_of
 
 if TYPE_CHECKING:
-    from aiomq._dispatcher import Dispatcher
+    from aiomq._submitter import Submitter
 
 T = TypeVar("T")
 
@@ -27,10 +27,10 @@ class Task(asyncio.Future[T]):
 
     __slots__ = ("_dispatcher", "_id")
 
-    _dispatcher: Dispatcher
+    _dispatcher: Submitter
     _id: int | None
 
-    def __init__(self, dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, dispatcher: Submitter, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self._dispatcher = dispatcher
         self._id = None

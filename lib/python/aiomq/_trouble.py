@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from aiomq import _abi
 
 if TYPE_CHECKING:
-    from aiomq._dispatcher import Dispatcher
+    from aiomq._submitter import Submitter
 
 
 # What submitting gives when there is no room now.
@@ -32,7 +32,7 @@ def item_error(error: Exception, shift: int) -> pickle.PicklingError:
     return pickle.PicklingError(f"{text} can't be sent to a worker: {error.__cause__}")
 
 
-def raise_for(outcome: int, dispatcher: Dispatcher) -> NoReturn:
+def raise_for(outcome: int, dispatcher: Submitter) -> NoReturn:
     """Raise what a negative errno from a pool call means to the caller."""
     number = -outcome
     text = _abi.lib.aiomq_strerror(outcome).decode()
