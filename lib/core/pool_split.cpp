@@ -15,6 +15,12 @@ namespace {
 /// The worker may start an item at each try; then there is less to give away, and soon nothing.
 constexpr int kMostTries = 8;
 
+/// Whether there is an unstarted item that can go without leaving a slot that has none; @base is its first.
+bool can_give(const ItemRange &range, std::uint32_t base) {
+    if (range.next < base || range.next >= range.end) return false;
+    return range.next > base || range.end - range.next > 1;
+}
+
 }  // namespace
 
 /// Whether items of the task in @slot may go to others.
@@ -33,7 +39,7 @@ bool Pool::locked_unstarted(std::uint32_t slot, std::uint32_t queue,
     const SlotWord word(line.word.load_acquire());
     if (word.phase() != Phase::kClaimed || word.queue() != queue) return false;
     const ItemRange range = ItemRange::unpack(line.range.load_acquire());
-    if (range.next >= range.end || range.end > task.upto) return false;
+    if (range.end > task.upto || !can_give(range, segment_->request(slot).item_base)) return false;
     ret_items = range.end - range.next;
     return true;
 }
@@ -46,7 +52,7 @@ void Pool::locked_split() {
     for (std::uint32_t queue = 0; queue < rings_.size(); ++queue) {
         if (!rings_[queue].empty()) continue;  // there is work for them
         for (std::uint32_t idle = wants.count(serving_[queue], worker_count()); idle > 0; --idle) {
-            std::uint32_t most = 1;
+            std::uint32_t most = 0;
             std::uint32_t largest = 0;
             std::uint32_t left = chunks_;
             for (std::uint32_t slot = 0; slot < slot_count() && left > 0; ++slot) {
@@ -62,13 +68,14 @@ void Pool::locked_split() {
                 most = items;
                 largest = slot;
             }
-            if (most == 1 || !locked_split_slot(largest)) break;
+            if (most == 0 || !locked_split_slot(largest)) break;
         }
     }
     locked_publish_hints();
 }
 
-/// Moves the later half of a slot's unstarted items to a slot of their own.
+/// Moves the later half of a slot's unstarted items, the larger one, to a slot of their own: the worker
+/// that has them is busy with an item as it is.
 bool Pool::locked_split_slot(std::uint32_t slot) {
     if (free_slots_.size() <= kept_free_) return false;
     TaskRecord &task = tasks_[slot];
@@ -84,16 +91,16 @@ bool Pool::locked_split_slot(std::uint32_t slot) {
     Slot &line = segment_->slot(slot);
     std::uint64_t found = line.range.load_acquire();
     ItemRange range;
+    const std::uint32_t base = segment_->request(slot).item_base;
     std::uint32_t middle = 0;
     for (int tries = 0;; ++tries) {
         range = ItemRange::unpack(found);
-        if (tries == kMostTries || range.end != task.upto || range.next >= range.end ||
-            range.next < segment_->request(slot).item_base || range.end - range.next < 2) {
+        if (tries == kMostTries || range.end != task.upto || !can_give(range, base)) {
             if (!task.split) splits_.erase(task.id);
             locked_drop_attempt_block(request);
             return false;
         }
-        middle = range.next + (range.end - range.next + 1) / 2;
+        middle = range.next + (range.end - range.next) / 2;
         if (line.range.compare_exchange(found, ItemRange{range.next, middle}.pack())) break;
     }
     free_slots_.pop_back();

@@ -78,6 +78,21 @@ TEST_F(Split, IdleWorkersTakeItemsOfABusyOne) {
     EXPECT_LT(pool.pool_stats().request_used_bytes, 4096U) << "names of functions only";
 }
 
+/// Each of the chunk's items waits until all of them run, each in a worker of its own.
+TEST_F(Split, NoItemWaitsBehindAnotherOneWhileAWorkerIsIdle) {
+    for (const std::uint32_t items : {2U, 3U, 4U, 5U}) {
+        board_->workers = 0;
+        for (std::uint32_t i = 0; i < items; ++i) board_->runs[i] = 0;
+        TestPool pool({.workers = items, .extra_fds = {fd_}});
+        ASSERT_EQ(pool.created(), 0) << pool.error_text();
+        pool.submit("meet", std::to_string(items), items);
+        pool.collect_all();
+        expect_each_ran_once(items);
+        EXPECT_EQ(__builtin_popcount(board_->workers), items);
+        pool.wait_until([&] { return pool.nothing_in_use(); });
+    }
+}
+
 TEST_F(Split, TheSharedPayloadLivesUntilTheLastPart) {
     TestPool pool({.workers = 3, .extra_fds = {fd_}});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();

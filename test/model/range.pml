@@ -236,7 +236,7 @@ inline cut_to(upper_half) {
     d_step {
         n = next;
         e = end;
-        m = (upper_half -> n + (e - n + 1) / 2 : n)
+        m = (upper_half -> n + (e - n) / 2 : n)
     };
     if
     :: n < e && m < e ->
