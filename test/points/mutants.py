@@ -49,6 +49,13 @@ MUTANTS = (
     Mutant("no-wake-all", "recovery.cpp", "    pool.locked_wake_everyone();\n", "", "*Swallowed*"),
     Mutant("no-re-hint", "recovery.cpp", "    pool.locked_rehint();\n", "", "*Swallowed*"),
     Mutant(
+        "trust-announcement",
+        "recovery.cpp",
+        "    pool.locked_wake_application_anyway();\n",
+        "    pool.wake_application();\n",
+        "*Swallowed*",
+    ),
+    Mutant(
         "stale-block",
         "slots.hpp",
         "    slot.block_offset.store_relaxed(0);\n",

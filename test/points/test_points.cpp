@@ -55,15 +55,21 @@ class Points : public testing::Test {
     /// Calls @run for each point, until they are not reached any more. Leaves evidence of @what.
     template <typename Run>
     void enumerate(const char *name, const char *what, Run run) {
+        const auto timed = [&](std::uint64_t point) {
+            const std::uint64_t start = now_ns();
+            run(point);
+            EXPECT_LT(now_ns() - start, kHang)
+                << "a wake-up was lost, and somebody's timeout found it";
+        };
         if (const char *only = std::getenv("AIOMQ_POINT"))
-            return run(std::strtoull(only, nullptr, 10));
-        run(kNever);
+            return timed(std::strtoull(only, nullptr, 10));
+        timed(kNever);
         const std::uint64_t usual = control_->passed.load();
         std::uint64_t point = 0;
         std::uint64_t reached = 0;
         for (int missed = 0; (point < usual || missed < 3) && !HasFailure(); ++point) {
             SCOPED_TRACE("AIOMQ_POINT=" + std::to_string(point));
-            run(point);
+            timed(point);
             missed = fired() ? 0 : missed + 1;
             reached += fired() ? 1 : 0;
             if (HasFailure())
