@@ -339,6 +339,7 @@ TEST(Waking, WhatTheDeadHadNotStartedWakesASleeper) {
     GoSignal refuse;
     GoSignal go;
     TestPool pool({.workers = 2,
+                   .capacity = 1,  // no slot to split the chunk into
                    .spin_ns = 0,
                    .environment = {std::string("AIOMQ_TEST_REFUSE=") + refuse.path()}});
     ASSERT_EQ(pool.created(), 0) << pool.error_text();

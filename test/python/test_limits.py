@@ -189,7 +189,7 @@ async def test_what_is_cancelled_before_it_starts_never_runs() -> None:
         assert await first == "a"
         assert await pool.apply(calls.add, (1, 2)) == 3
         assert door.news == ["a"]
-        assert not pool._dispatcher.pending
+        assert not pool._dispatcher.life.pending
 
 
 async def test_results_that_nobody_waits_for_are_released() -> None:
