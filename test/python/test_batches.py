@@ -50,7 +50,6 @@ KINDS = {"range": "range", "array": "array", "numpy": "ndarray"}
 # --- map_batches ----------------------------------------------------------------------------------
 
 
-@pytest.mark.versions
 @pytest.mark.parametrize("kind", INPUTS)
 async def test_a_batch_has_as_many_items_as_was_asked(kind: str) -> None:
     async with Pool(2) as pool:
@@ -126,7 +125,6 @@ async def test_a_bad_batchsize_is_named(size: Any, error: type[Exception]) -> No
 # --- map_reduce -----------------------------------------------------------------------------------
 
 
-@pytest.mark.versions
 @pytest.mark.parametrize("kind", INPUTS)
 async def test_neighbours_are_reduced_in_order(kind: str) -> None:
     async with Pool(2) as pool:
@@ -139,6 +137,7 @@ async def test_neighbours_are_reduced_in_order(kind: str) -> None:
                     assert sum(result, ()) == tuple(range(stop))
 
 
+@pytest.mark.versions
 async def test_initial_is_the_leftmost_value() -> None:
     async with Pool(2) as pool:
         assert await pool.map_reduce(str, range(20), operator.add, initial="<") == "<" + "".join(
@@ -256,6 +255,7 @@ async def test_what_cannot_be_reduced_is_named() -> None:
 # --- progress -------------------------------------------------------------------------------------
 
 
+@pytest.mark.versions
 async def test_progress_counts_to_the_end() -> None:
     async with Pool(2) as pool:
         for total, inputs in ((300, range(300)), (None, numbers(300))):
