@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aiomq._result import PoolResult
     from aiomq._share import Shared
     from aiomq._state import worker_state
+    from aiomq._stats import PoolStats, QueueStats, WorkerStats
     from aiomq._task import Task
     from aiomq._unordered import UnorderedResult, as_completed
 
@@ -43,7 +44,9 @@ __all__ = [
     "PoolBroken",
     "PoolCalls",
     "PoolResult",
+    "PoolStats",
     "QueueFull",
+    "QueueStats",
     "RemoteError",
     "Shared",
     "StartExpired",
@@ -52,6 +55,7 @@ __all__ = [
     "TaskTimeout",
     "UnorderedResult",
     "WorkerDied",
+    "WorkerStats",
     "as_completed",
     "blocking",
     "current_pool",
@@ -66,7 +70,9 @@ _homes = {
     "PoolBroken": "_errors",
     "PoolCalls": "_calls",
     "PoolResult": "_result",
+    "PoolStats": "_stats",
     "QueueFull": "_errors",
+    "QueueStats": "_stats",
     "RemoteError": "_errors",
     "Shared": "_share",
     "StartExpired": "_errors",
@@ -75,6 +81,7 @@ _homes = {
     "TaskTimeout": "_errors",
     "UnorderedResult": "_unordered",
     "WorkerDied": "_errors",
+    "WorkerStats": "_stats",
     "as_completed": "_unordered",
     "blocking": "_blocking",
     "current_pool": "_nested",

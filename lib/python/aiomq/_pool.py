@@ -13,6 +13,7 @@ from aiomq._group import Group
 
 if TYPE_CHECKING:
     from aiomq._share import Shared
+    from aiomq._stats import PoolStats
 
 T = TypeVar("T")
 
@@ -151,6 +152,13 @@ class Pool(PoolCalls):
         pickle.PicklingError; MemoryError; RuntimeError "pool is closed"; OSError.
         """
         return self._dispatcher.share(obj)
+
+    def stats(self) -> PoolStats:
+        """What the pool is doing, in numbers; what `aiomq-stat show` shows from outside.
+
+        May be called in any thread; stops nobody. Raises RuntimeError when the pool has ended.
+        """
+        return self._dispatcher.stats()
 
     # --- life -------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aiomq._options import Options
     from aiomq._outpost import Abroad
     from aiomq._share import Shared
+    from aiomq._stats import PoolStats
 
 lib = _abi.lib
 
@@ -252,6 +253,16 @@ class Submitter:
         error = RuntimeError(self.life.end_text)
         error.__cause__ = self.life.end_reason
         return error
+
+    def stats(self) -> PoolStats:
+        """What the pool is doing now. Raises RuntimeError when it has ended."""
+        from aiomq._stats import stats_of
+
+        with self.life.gate:
+            self.check_owner()
+            if self.freed:
+                raise self.end_error()
+            return stats_of(self.life.address, self.life.handle.board.dropped())
 
     def take_stack(self, worker: int) -> str:
         """Where a worker was stuck that was killed for it; "" if it could not say."""

@@ -1,0 +1,172 @@
+"""Stats: what a pool is doing, in numbers, read from its shared memory."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+from aiomq import _abi
+
+lib = _abi.lib
+
+_POOL_STATES = ("starting", "running", "closing", "ended", "broken")
+_WORKER_STATES = ("absent", "starting", "running", "failed", "retiring")
+
+
+@dataclass(frozen=True)
+class QueueStats:
+    """A queue. Tasks are calls and chunks.
+
+    ready, claimed, done: tasks that wait, that are in workers, and that are finished and not yet
+        taken by the dispatcher.
+    oldest: seconds that the oldest waiting task has waited; 0.0 if none waits.
+    """
+
+    name: str
+    ready: int
+    claimed: int
+    done: int
+    oldest: float
+
+
+@dataclass(frozen=True)
+class WorkerStats:
+    """A worker's place; counts are of all processes that it ever had, in calls and items.
+
+    pid: 0 if there is no process now.
+    state: "absent", "starting", "running", "failed" or "retiring".
+    group: name of its group, or "".
+    sleeping: whether it waits with nothing to do.
+    running: started and not completed.
+    restarts: how often the place was filled again.
+    failed: completed with another outcome than a result; included in completed.
+    wakeups: how often it slept and was woken.
+    keyed: tasks that wait for this very worker.
+    used_bytes, committed_bytes: of its memory for results.
+    blocked: seconds for which its loop has not turned; 0.0 if it turns.
+    """
+
+    pid: int
+    state: str
+    group: str
+    sleeping: bool
+    running: int
+    restarts: int
+    started: int
+    completed: int
+    failed: int
+    wakeups: int
+    keyed: int
+    used_bytes: int
+    committed_bytes: int
+    blocked: float
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """What Pool.stats() returns: a moment of a pool. Counts are of calls and items of maps.
+
+    state: "starting", "running", "closing" or "broken".
+    age: seconds since the pool was made.
+    capacity: slots, i.e. calls and chunks that can be on their way.
+    submitted: all that were submitted, those of tasks (`nested`) included.
+    ok, failed, cancelled, worker_died, other_outcomes: how they ended; the last are expired, timed
+        out, or ended with the pool.
+    requeued: claimed by a worker that died, not started, and queued again.
+    retried: run again after a death.
+    splits: times that a busy worker's unstarted items went to an idle one.
+    restarts: workers replaced.
+    wakeups_sent, wakeups_elided: somebody had to be woken by the kernel; nobody had to be.
+    audits: times that the pool has looked whether a wake-up was lost.
+    request_..., result_...: bytes of the memory for arguments, and of all workers' for results:
+        in use, taken from the system, and the most that there may be.
+    dropped_log_records: see Pool(forward_logs=).
+    """
+
+    label: str
+    pid: int
+    state: str
+    age: float
+    capacity: int
+    submitted: int
+    nested: int
+    ok: int
+    failed: int
+    cancelled: int
+    worker_died: int
+    other_outcomes: int
+    requeued: int
+    retried: int
+    splits: int
+    restarts: int
+    wakeups_sent: int
+    wakeups_elided: int
+    audits: int
+    request_used_bytes: int
+    request_committed_bytes: int
+    request_maximum_bytes: int
+    result_used_bytes: int
+    result_committed_bytes: int
+    result_maximum_bytes: int
+    dropped_log_records: int
+    queues: tuple[QueueStats, ...]
+    workers: tuple[WorkerStats, ...]
+
+
+def stats_of(address: int, dropped_log_records: int) -> PoolStats:
+    """The stats of a C pool. Raises OSError."""
+    view = ctypes.c_void_p()
+    _check(lib.aiomq_pool_view(address, ctypes.byref(view)))
+    try:
+        pool = _read(_abi.PoolStats, lib.aiomq_view_pool, view)
+        return PoolStats(
+            label=_text(pool.label),
+            state=_POOL_STATES[pool.state],
+            age=pool.age_ns / 1e9,
+            dropped_log_records=dropped_log_records,
+            queues=tuple(_queue(view, number) for number in range(pool.queues)),
+            workers=tuple(_worker(view, number) for number in range(pool.workers)),
+            **_same(PoolStats, pool),
+        )
+    finally:
+        lib.aiomq_view_close(ctypes.byref(view))
+
+
+def _queue(view: ctypes.c_void_p, number: int) -> QueueStats:
+    queue = _read(_abi.QueueStats, lib.aiomq_view_queue, view, number)
+    return QueueStats(
+        name=_text(queue.name), oldest=queue.oldest_ns / 1e9, **_same(QueueStats, queue)
+    )
+
+
+def _worker(view: ctypes.c_void_p, number: int) -> WorkerStats:
+    worker = _read(_abi.WorkerStats, lib.aiomq_view_worker, view, number)
+    return WorkerStats(
+        state=_WORKER_STATES[worker.state],
+        group=_text(worker.group_name),
+        sleeping=bool(worker.sleeping),
+        blocked=worker.blocked_ns / 1e9,
+        **_same(WorkerStats, worker),
+    )
+
+
+def _read(kind: Any, function: Any, view: ctypes.c_void_p, *number: int) -> Any:
+    found = kind(struct_bytes=ctypes.sizeof(kind))
+    _check(function(view, *number, ctypes.byref(found)))
+    return found
+
+
+def _same(kind: Any, found: Any) -> dict[str, Any]:
+    """The fields that are the same in C: whole numbers with the same name."""
+    names = {name for name, field in kind.__dataclass_fields__.items() if field.type == "int"}
+    return {name: getattr(found, name) for name in names if hasattr(found, name)}
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")
+
+
+def _check(outcome: int) -> None:
+    if outcome < 0:
+        raise OSError(-outcome, "the pool's statistics: " + _text(lib.aiomq_strerror(outcome)))
