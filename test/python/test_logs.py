@@ -161,6 +161,14 @@ async def test_warnings_come_once_for_each_place() -> None:
     ]
 
 
+async def test_a_warning_that_is_too_large_is_counted(collected: Collected) -> None:
+    async with Pool(1) as pool:
+        await pool.apply(logs.warn, ("x" * (1 << 20),))
+        pool.close()
+        await pool.join()
+    assert [record.args[1] for record in collected.records if record.name == "aiomq"] == [1]  # type: ignore[index]
+
+
 async def test_a_warning_that_is_an_error_here_is_shown() -> None:
     shown: list[Any] = []
     with warnings.catch_warnings():

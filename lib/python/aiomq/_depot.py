@@ -8,6 +8,7 @@ name. Workers inherit a descriptor that they can't write to.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 NAME = "aiomq-depot"
 _WRITE_MOST = 1 << 30  # Linux moves no more than 2 GiB at once
@@ -30,14 +31,9 @@ class Depot:
         digest = hashlib.sha256(data).digest()
         found = self._known.get(digest)
         if found is None:
-            view = memoryview(data)
-            offset = self._end
-            while view:
-                written = os.pwrite(self._fd, view[:_WRITE_MOST], offset)
-                view = view[written:]
-                offset += written
+            write(self._fd, data, self._end)
             found = self._known[digest] = (self._end, len(data))
-            self._end = offset
+            self._end += len(data)
         return found
 
     def reader(self) -> int:
@@ -50,6 +46,15 @@ class Depot:
     def close(self) -> None:
         """Nothing more is to be left. Workers keep what there is."""
         os.close(self._fd)
+
+
+def write(fd: int, data: Any, offset: int) -> None:
+    """Write all bytes of a buffer to a place of a file."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view[:_WRITE_MOST], offset)
+        view = view[written:]
+        offset += written
 
 
 def inherit(fd: int) -> None:

@@ -66,7 +66,8 @@ def forward(fd: int, page: Page, wanted: Levels) -> None:
             data = pickle.dumps((_WARNING, (message, category, filename, lineno)), 5)
         except Exception:
             data = pickle.dumps((_WARNING, (str(message), UserWarning, filename, lineno)), 5)
-        sender.send(data)
+        if not sender.send(data):
+            sender.drop()
 
     warnings.showwarning = show
 
@@ -83,10 +84,14 @@ class _Sender:
         try:
             self.socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except (BlockingIOError, ConnectionError):
-            self._page.count_dropped()
+            self.drop()
         except OSError:  # EMSGSIZE: the system's buffers are small
             return False
         return True
+
+    def drop(self) -> None:
+        """Count what can't be sent."""
+        self._page.count_dropped()
 
 
 class _Handler(logging.Handler):
@@ -105,7 +110,8 @@ class _Handler(logging.Handler):
                     if isinstance(state[key], str):
                         state[key] = state[key][:_TEXT_MAX]
                 kept = {key: value for key, value in state.items() if key in _STANDARD}
-                self._sender.send(_packed({**kept, "exc_info": None}))
+                if not self._sender.send(_packed({**kept, "exc_info": None})):
+                    self._sender.drop()
         except Exception:
             self.handleError(record)
 

@@ -87,7 +87,6 @@ class Outpost(Submitter):
     ) -> Task[Any]:
         """As Submitter.submit()."""
         with self.life.gate:
-            self.check_open()
             return super().submit(function, args, kwargs, wait, options)
 
     def submit_chunk(

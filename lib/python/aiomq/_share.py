@@ -21,12 +21,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from aiomq import _depot
+
 T = TypeVar("T")
 
 _HEADER = struct.Struct("<QQQ")  # token, whether it is closed, bytes of the index that follows
 _CLOSED_AT = 8
 _ALIGNMENT = 64  # of buffers: a cache line, and what vector units want at most
-_WRITE_MOST = 1 << 30  # Linux writes no more than 2 GiB at once
 _F_SEAL_FUTURE_WRITE = 0x10  # Linux 5.1; the fcntl module does not know it
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
 
@@ -148,9 +149,9 @@ def share(value: T, home: set[Shared[Any]]) -> Shared[T]:
             if error.errno not in (errno.ENOMEM, errno.ENOSPC):
                 raise
             raise MemoryError(f"there is no memory to share an object of {size} bytes") from error
-        _write(fd, _HEADER.pack(token, 0, len(index)) + index, 0)
+        _depot.write(fd, _HEADER.pack(token, 0, len(index)) + index, 0)
         for part, (begin, _) in zip(raw, pickle.loads(index), strict=True):
-            _write(fd, part, begin)
+            _depot.write(fd, part, begin)
         header = mmap.mmap(fd, mmap.PAGESIZE)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     except BaseException:
@@ -173,14 +174,6 @@ def _index(sizes: Sequence[int]) -> tuple[bytes, int]:
         end = begin + size
         parts.append((begin, end))
     return pickle.dumps(parts, 5), max(end, mmap.PAGESIZE)
-
-
-def _write(fd: int, data: Any, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view[:_WRITE_MOST], offset)
-        view = view[written:]
-        offset += written
 
 
 def _map(place: _Place) -> mmap.mmap:
