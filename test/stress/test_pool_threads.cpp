@@ -134,13 +134,14 @@ class Stress {
     }
     void kill_workers(std::uint32_t workers) {
         Random random(99);
+        const bool slow_starts = kSanitized || aiomq_test::emulated();
         while (!over_.load()) {
             usleep(
                 static_cast<useconds_t>(random.below(20000)));  // where it hits is what is random
             const auto stats =
                 pool_.worker_stats(static_cast<std::uint32_t>(random.below(workers)));
-            // With a sanitizer a start takes longer than a life here, and nobody would get ready.
-            if (kSanitized && stats.state != AIOMQ_WORKER_RUNNING) continue;
+            // A start that takes long takes longer than a life here, and nobody would get ready.
+            if (slow_starts && stats.state != AIOMQ_WORKER_RUNNING) continue;
             if (stats.pid > 0) kill(stats.pid, SIGKILL);
         }
     }

@@ -366,11 +366,13 @@ std::vector<std::string> command_of(const std::string &program) {
 
 }  // namespace
 
+bool emulated() { return getenv("AIOMQ_TEST_EMULATOR") != nullptr; }
+
 const char *const *own_command() {
     static const std::string path = std::filesystem::read_symlink(kOwnProgram).string();
     static const char *const native[] = {kOwnProgram, nullptr};
-    static const char *const emulated[] = {getenv("AIOMQ_TEST_EMULATOR"), path.c_str(), nullptr};
-    return emulated[0] == nullptr ? native : emulated;
+    static const char *const in_emulator[] = {getenv("AIOMQ_TEST_EMULATOR"), path.c_str(), nullptr};
+    return emulated() ? in_emulator : native;
 }
 
 std::vector<std::string> own_environment(const std::vector<std::string> &more) {
@@ -627,7 +629,7 @@ int main(int argc, char **argv) {
         !aiomq_test::forbid_pidfds(ENOSYS)) {
         perror("seccomp");
         constexpr int kSkipped = 77;  // an emulator has no seccomp filters
-        return getenv("AIOMQ_TEST_EMULATOR") != nullptr ? kSkipped : 1;
+        return aiomq_test::emulated() ? kSkipped : 1;
     }
     return RUN_ALL_TESTS();
 }

@@ -45,6 +45,7 @@ inline constexpr char kOwnProgram[] = "/proc/self/exe";
 /// What starts the test program itself, NULL at the end. Under an emulator of another machine, which
 /// AIOMQ_TEST_EMULATOR names, its name comes first: the kernel alone can't start such a program.
 const char *const *own_command();
+bool emulated();
 
 /// One finished item.
 struct Outcome {
