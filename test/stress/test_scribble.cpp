@@ -12,6 +12,7 @@
 
 #include <array>
 #include <atomic>
+#include <filesystem>
 #include <thread>
 
 #include "../support/evidence.hpp"
@@ -77,7 +78,9 @@ class Reporter {
 
     void report(const Verb &verb) {
         const bool of_one = std::string(verb.name) != "list";
-        std::vector<const char *> argv{"aiomq-stat", verb.name};
+        std::vector<const char *> argv{"aiomq-stat"};
+        if (aiomq_test::emulated()) argv = {aiomq_test::own_command()[0], program_.c_str()};
+        argv.push_back(verb.name);
         if (verb.json) argv.push_back("--json");
         if (of_one) argv.push_back(pool_.c_str());
         argv.push_back(nullptr);
@@ -105,6 +108,12 @@ class Reporter {
         figures_.slowest_report_ns = std::max(figures_.slowest_report_ns, now_ns() - start);
     }
 
+    /// The build's, by its path: an emulator does not look for it.
+    const std::string program_ = std::filesystem::read_symlink(aiomq_test::kOwnProgram)
+                                     .parent_path()
+                                     .parent_path()
+                                     .parent_path() /
+                                 "tools/aiomq-stat";
     std::string pool_;
     Figures &figures_;
     std::atomic<bool> over_{false};
