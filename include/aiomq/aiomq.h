@@ -317,8 +317,12 @@ enum aiomq_task_flags {
     AIOMQ_TASK_ADOPT = 1,    /**< `payload` came from aiomq_pool_alloc(): no copy; the pool owns it
                                  once submit has succeeded for this task */
     AIOMQ_TASK_PROGRESS = 2, /**< deliver items as they finish, not only at the task's end */
-    AIOMQ_TASK_KEYED = 4 /**< run it on the worker that `key` belongs to: the same key goes to the
-                              same worker while that lives */
+    AIOMQ_TASK_KEYED = 4, /**< run it on the worker that `key` belongs to: the same key goes to the
+                               same worker while that lives */
+    AIOMQ_TASK_KEEP =
+        8 /**< with ADOPT: the memory stays the caller's, too, who may read it, submit it
+                             again, and calls aiomq_pool_free() when done; it is given back when no task
+                             has it any more either */
 };
 
 /** One task: a function and its payload, applied to `items` items. Zero it, set struct_bytes. */
@@ -383,9 +387,25 @@ int64_t aiomq_pool_submit_batch(aiomq_pool *pool, const aiomq_task *tasks, size_
  */
 int aiomq_pool_alloc(aiomq_pool *pool, uint64_t bytes, void **ret_payload);
 
-/** aiomq_pool_free() - give back memory from aiomq_pool_alloc() that was not submitted.
- *  Return: 0, or -EINVAL: not from alloc; -ECHILD. Since: 0.1 */
+/** aiomq_pool_free() - give back memory from aiomq_pool_alloc() that was not submitted, or was with
+ *  AIOMQ_TASK_KEEP. Return: 0, or -EINVAL: not from alloc; -ECHILD. Since: 0.1 */
 int aiomq_pool_free(aiomq_pool *pool, void *payload);
+
+/** aiomq_pool_in_use() - whether others than the caller have memory from aiomq_pool_alloc(): tasks it was
+ *  submitted with, by AIOMQ_TASK_KEEP, and workers that keep it. Return: 1: they have; 0; or -EINVAL:
+ *  not from alloc, or submitted without KEEP; -ECHILD. Since: 0.1 */
+int aiomq_pool_in_use(aiomq_pool *pool, const void *payload);
+
+/**
+ * aiomq_pool_memory() - where the pool's memory is, for a mapping of one's own.
+ * @ret_start, @ret_bytes: set on success; optional.
+ *
+ * What lies at @ret_start + n is at offset n of the file behind the descriptor, which is the pool's.
+ * A mapping of one's own, read-only, stays when the pool is destroyed, and forks inherit it; what may
+ * be read there, and how long, is as for the pool's mapping.
+ * Return: the descriptor, or -EINVAL, -ECHILD. Since: 0.1
+ */
+int aiomq_pool_memory(aiomq_pool *pool, const void **ret_start, uint64_t *ret_bytes);
 
 /** Finished items of one task. */
 typedef struct aiomq_completion {
@@ -682,6 +702,10 @@ int aiomq_worker_retain(aiomq_worker *worker, uint32_t job, uint64_t *ret_loan);
 /** aiomq_worker_release() - give back what a nested completion or aiomq_worker_retain() holds.
  *  @loan: 0 is allowed and does nothing. Return: 0, or -EINVAL, -ECHILD. Since: 0.1 */
 int aiomq_worker_release(aiomq_worker *worker, uint64_t loan);
+
+/** aiomq_worker_memory() - as aiomq_pool_memory(), in a worker.
+ *  Return: the descriptor, or -EINVAL, -ECHILD. Since: 0.1 */
+int aiomq_worker_memory(aiomq_worker *worker, const void **ret_start, uint64_t *ret_bytes);
 
 /** One call of a handler. */
 typedef struct aiomq_call {

@@ -80,6 +80,12 @@ void put_error_text(char *buffer, std::size_t bytes, const std::string &text, in
     put_text(buffer, bytes, error == 0 || !text.empty() ? text : aiomq_strerror(error));
 }
 
+int give_memory(const aiomq::Segment &segment, const void **ret_start, std::uint64_t *ret_bytes) {
+    if (ret_start != nullptr) *ret_start = segment.start();
+    if (ret_bytes != nullptr) *ret_bytes = segment.size();
+    return segment.fd();
+}
+
 int create_pool(const aiomq_pool_options &options, aiomq_pool **ret_pool, std::string &ret_text) {
     aiomq::PoolConfig config;
     if (const int error = aiomq::check_options(options, config, ret_text); error != 0) return error;
@@ -234,6 +240,15 @@ AIOMQ_EXPORT int aiomq_pool_state(aiomq_pool *pool, char *text, size_t text_byte
 
 AIOMQ_EXPORT int aiomq_pool_fd(aiomq_pool *pool) {
     return with_pool(pool, [](aiomq::Pool &self) { return self.fd(); });
+}
+
+AIOMQ_EXPORT int aiomq_pool_in_use(aiomq_pool *pool, const void *payload) {
+    return with_pool(pool, [&](aiomq::Pool &self) { return self.in_use(payload); });
+}
+
+AIOMQ_EXPORT int aiomq_pool_memory(aiomq_pool *pool, const void **ret_start, uint64_t *ret_bytes) {
+    return with_pool(
+        pool, [&](aiomq::Pool &self) { return give_memory(self.segment(), ret_start, ret_bytes); });
 }
 
 AIOMQ_EXPORT int aiomq_pool_dispatch(aiomq_pool *pool) {
@@ -472,6 +487,13 @@ AIOMQ_EXPORT int aiomq_worker_retain(aiomq_worker *worker, uint32_t job, uint64_
 
 AIOMQ_EXPORT int aiomq_worker_release(aiomq_worker *worker, uint64_t loan) {
     return with_worker(worker, [&](aiomq::Worker &self) { return self.release(loan); });
+}
+
+AIOMQ_EXPORT int aiomq_worker_memory(aiomq_worker *worker, const void **ret_start,
+                                     uint64_t *ret_bytes) {
+    return with_worker(worker, [&](aiomq::Worker &self) {
+        return give_memory(self.segment(), ret_start, ret_bytes);
+    });
 }
 
 AIOMQ_EXPORT void aiomq_run_options_init(aiomq_run_options *options, size_t struct_bytes) {

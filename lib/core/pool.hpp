@@ -116,12 +116,6 @@ struct NestedCount {
     std::uint32_t tasks = 0;
 };
 
-/// A payload that workers keep beyond its task.
-struct KeptPayload {
-    std::uint32_t workers = 0;
-    bool task_ended = false;
-};
-
 /// What the dispatcher knows of a nested task.
 struct NestedTask {
     std::uint32_t owner = AIOMQ_NO_WORKER;  ///< no worker: it has died
@@ -179,6 +173,7 @@ class Pool {
     std::int64_t submit(const aiomq_task *tasks, std::size_t count, std::uint64_t *ret_ids);
     int allocate(std::uint64_t bytes, void **ret_payload);
     int free_payload(void *payload);
+    int in_use(const void *payload);
     std::int64_t collect(aiomq_completion *completions, std::size_t count);
     int release(std::uint64_t loan);
     int cancel(std::uint64_t task_id);
@@ -338,6 +333,7 @@ class Pool {
     /// @nested: 0, or request_flag::kNested, which may use the reserved slots.
     int locked_submit(const aiomq_task &task, std::uint64_t now_ns, std::uint64_t *ret_id,
                       std::uint16_t nested = 0);
+    void locked_count_requests();
     int locked_function(std::string_view name, std::uint32_t &ret_function);
     bool locked_cancel_task(std::uint64_t task_id);
     int locked_take_memory(const aiomq_task &task, Request &request, std::uint64_t &ret_block);
@@ -394,8 +390,8 @@ class Pool {
     void locked_answer(std::uint32_t slot, const aiomq_completion &completion);
     void locked_write_answer(std::uint64_t block, const NestedTask &nested);
     void locked_keep_payload(std::uint32_t slot, SlotWord word);
+    void locked_share_payload(std::uint64_t block);
     void locked_free_payload(std::uint64_t block);
-    void locked_unkeep_payload(std::uint64_t block);
     void locked_forget_relations(std::uint32_t slot);
 
     bool locked_take_message(std::uint32_t worker, std::uint64_t cell, aiomq_completion &ret);
@@ -451,7 +447,9 @@ class Pool {
     std::unordered_map<std::uint64_t, NestedTask> nested_;    ///< by task id
     std::unordered_map<std::uint32_t, NestedCount> parents_;  ///< by slot
     std::unordered_map<std::uint64_t, GivenAnswer> answers_;  ///< by block
-    std::unordered_map<std::uint64_t, KeptPayload> kept_;     ///< by block
+    /// By block: how many have it, of its tasks, workers that keep it, and the application. The others
+    /// are had by one task.
+    std::unordered_map<std::uint64_t, std::uint32_t> shared_;
     std::deque<aiomq_completion> pending_;
     std::deque<Loan> loans_;
     std::vector<std::uint32_t> free_loans_;

@@ -316,7 +316,7 @@ void Pool::locked_take_return(std::uint32_t worker, std::uint64_t offset) {
         locked_corrupt("what worker " + std::to_string(worker) + " gives back");
     } else if (--kept->second == 0) {
         seat.retained.erase(kept);
-        locked_unkeep_payload(offset);
+        locked_free_payload(offset);
     }
 }
 
@@ -325,22 +325,22 @@ void Pool::locked_keep_payload(std::uint32_t slot, SlotWord word) {
     WorkerSeat &seat = seats_[word.worker()];
     const std::uint64_t block = segment_->request(slot).payload_offset;
     if (block == 0 || !seat.alive || !word.held_by(word.worker(), seat.incarnation)) return;
-    if (seat.retained[block]++ == 0) ++kept_[block].workers;
+    if (seat.retained[block]++ == 0) locked_share_payload(block);
 }
 
+/// One more has a payload that is had already.
+void Pool::locked_share_payload(std::uint64_t block) {
+    ++shared_.try_emplace(block, 1).first->second;
+}
+
+/// A task has ended, or whoever else has its payload needs it no more.
 void Pool::locked_free_payload(std::uint64_t block) {
-    const auto kept = kept_.empty() ? kept_.end() : kept_.find(block);
-    if (kept == kept_.end())
+    const auto shared = shared_.empty() ? shared_.end() : shared_.find(block);
+    if (shared == shared_.end()) {
         requests_.release(block);
-    else
-        kept->second.task_ended = true;
-}
-
-void Pool::locked_unkeep_payload(std::uint64_t block) {
-    const auto kept = kept_.find(block);
-    if (--kept->second.workers > 0) return;
-    if (kept->second.task_ended) requests_.release(block);
-    kept_.erase(kept);
+    } else if (--shared->second == 1) {
+        shared_.erase(shared);
+    }
 }
 
 void Pool::locked_forget_worker(std::uint32_t worker) {
@@ -367,7 +367,7 @@ void Pool::locked_forget_worker(std::uint32_t worker) {
         return true;
     });
     for (const auto &[block, returns] : std::exchange(seat.retained, {}))
-        locked_unkeep_payload(block);
+        locked_free_payload(block);
     locked_retry_nested();
 }
 

@@ -64,17 +64,31 @@ int Pool::allocate(std::uint64_t bytes, void **ret_payload) {
         return block.error();
     }
     handed_out_.insert(*block);
+    locked_count_requests();
     *ret_payload = segment_->at<void>(*block);
     return 0;
+}
+
+/// For statistics: how full the request arena is.
+void Pool::locked_count_requests() {
+    counters().request_used_bytes.store_relaxed(requests_.used_bytes());
+    counters().request_committed_bytes.store_relaxed(requests_.committed_bytes());
 }
 
 int Pool::free_payload(void *payload) {
     const Lock lock(*this);
     const std::uint64_t block = segment_->offset_of(payload);
     if (handed_out_.erase(block) == 0) return -EINVAL;
-    requests_.release(block);
+    locked_free_payload(block);
     locked_room();
     return 0;
+}
+
+int Pool::in_use(const void *payload) {
+    const Lock lock(*this);
+    const std::uint64_t block = segment_->offset_of(payload);
+    if (!handed_out_.contains(block)) return -EINVAL;
+    return shared_.contains(block) ? 1 : 0;
 }
 
 /// Memory or a slot became free: a submit that was refused may be tried again.
@@ -88,11 +102,13 @@ void Pool::locked_room() {
 }
 
 int Pool::check_task(const aiomq_task &task) const {
-    constexpr std::uint32_t kFlags = AIOMQ_TASK_ADOPT | AIOMQ_TASK_PROGRESS | AIOMQ_TASK_KEYED;
+    constexpr std::uint32_t kFlags =
+        AIOMQ_TASK_ADOPT | AIOMQ_TASK_PROGRESS | AIOMQ_TASK_KEYED | AIOMQ_TASK_KEEP;
     const bool data = task.kind >= AIOMQ_KIND_BYTES;
     if (task.struct_bytes != sizeof(aiomq_task) || task.kind > AIOMQ_KIND_ERROR ||
-        (task.flags & ~kFlags) != 0 || task.items == 0 || task.items > kMaxItems ||
-        task.retries > kMaxRetries || task.queue >= rings_.size() ||
+        (task.flags & ~kFlags) != 0 ||
+        (task.flags & (AIOMQ_TASK_ADOPT | AIOMQ_TASK_KEEP)) == AIOMQ_TASK_KEEP || task.items == 0 ||
+        task.items > kMaxItems || task.retries > kMaxRetries || task.queue >= rings_.size() ||
         task.function >= segment_->header().functions.load_relaxed() ||
         (!data && task.payload_bytes != 0) || (task.payload == nullptr && task.payload_bytes != 0))
         return -EINVAL;
@@ -111,7 +127,9 @@ int Pool::locked_take_memory(const aiomq_task &task, Request &request, std::uint
     if (task.retries != 0 && task.items > 1)
         if (const int error = locked_take_attempt_block(request, task.items); error != 0)
             return error;
-    if (adopt) {
+    if ((task.flags & AIOMQ_TASK_KEEP) != 0) {
+        locked_share_payload(ret_block);
+    } else if (adopt) {
         handed_out_.erase(ret_block);
     } else if (task.payload_bytes > kInlinePayloadBytes) {
         auto memory = requests_.allocate(task.payload_bytes);
@@ -217,8 +235,7 @@ std::int64_t Pool::submit(const aiomq_task *tasks, std::size_t count, std::uint6
     if (chunks_ > 0 && worker_count() > 1) locked_arm_audit();  // which looks for idle workers too
     if (!watch_armed_) locked_arm_watch();
     counters().submitted.add_by_single_writer(items);
-    counters().request_used_bytes.store_relaxed(requests_.used_bytes());
-    counters().request_committed_bytes.store_relaxed(requests_.committed_bytes());
+    locked_count_requests();
     return static_cast<std::int64_t>(done);
 }
 

@@ -26,6 +26,7 @@ class Segment {
     Header &header() { return *at<Header>(0); }
     const Layout &layout() const { return layout_; }
     int fd() const { return fd_.get(); }
+    const void *start() const { return base_; }
     std::uint64_t size() const { return layout_.segment_bytes; }
 
     template <typename T>

@@ -53,6 +53,7 @@ class Worker {
     /// What the group's options allow; 0: the program's own choice.
     int concurrency() const { return static_cast<int>(segment_->record(index_).concurrency); }
     const char *label() const { return segment_->header().statistics.label; }
+    const Segment &segment() const { return *segment_; }
     int fd() const { return event_fd_.get(); }
     bool forked() const { return *fork_guard_ == 0; }
 

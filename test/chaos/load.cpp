@@ -170,6 +170,7 @@ bool Load::submit(Draft &draft) {
         std::memcpy(room, draft.payload.data(), draft.payload.size());
         draft.task.payload = room;
         draft.task.flags |= AIOMQ_TASK_ADOPT;
+        if (one_in(2)) draft.task.flags |= AIOMQ_TASK_KEEP;
     }
     const int error = aiomq_pool_submit(pool_.get(), &draft.task, &draft.live.task_id);
     if (error != 0) {
@@ -183,6 +184,7 @@ bool Load::submit(Draft &draft) {
         fprintf(stderr, "chaos: submit: %s: %s\n", aiomq_strerror(error), why);
         exit(1);
     }
+    if ((draft.task.flags & AIOMQ_TASK_KEEP) != 0) aiomq_pool_free(pool_.get(), room);
     if (draft.live.order.magic == kById) draft.live.order.reserved = draft.live.task_id;
     audit_.submitted(draft.live);
     return true;

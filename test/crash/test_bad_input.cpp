@@ -227,6 +227,7 @@ TEST(Task, ThatIsWrongIsRefusedAndTakesNoSlot) {
             t.payload_bytes = 1;
         },
         [](auto &t) { t.flags = AIOMQ_TASK_ADOPT; },
+        [](auto &t) { t.flags = AIOMQ_TASK_KEEP; },
         [](auto &t) {
             t.flags = AIOMQ_TASK_ADOPT;
             t.kind = AIOMQ_KIND_BYTES;

@@ -1,4 +1,7 @@
 // Loans of workers: payloads that are read after their task has ended.
+#include <sys/mman.h>
+
+#include <cstring>
 #include <map>
 
 #include "../support/pool_fixture.hpp"
@@ -149,6 +152,97 @@ TEST(Loans, GoWithTheirWorker) {
         for (const std::int64_t pid : pids) kill(static_cast<pid_t>(pid), SIGKILL);
         pool.wait_until([&] { return pool.pool_stats().request_used_bytes == names; });
     }
+}
+
+TEST(Loans, WhatTheCallerKeepsIsFreedWhenNobodyHasIt) {
+    TestPool pool({.workers = 2});
+    const std::uint64_t names = bytes_of_names(pool);
+    for (const bool first_the_caller : {false, true}) {
+        void *memory = nullptr;
+        ASSERT_EQ(aiomq_pool_alloc(pool.get(), 1001, &memory), 0);
+        EXPECT_EQ(aiomq_pool_in_use(pool.get(), memory), 0);
+        large('1', 'a').copy(static_cast<char *>(memory), 1001);
+        aiomq_task task{};
+        task.struct_bytes = sizeof task;
+        task.flags = AIOMQ_TASK_ADOPT | AIOMQ_TASK_KEEP;
+        task.kind = AIOMQ_KIND_BYTES;
+        task.items = 1;
+        task.payload = memory;
+        task.payload_bytes = 1001;
+        for (const char *function : {"keep", "keep", "nothing"}) {
+            ASSERT_EQ(aiomq_pool_function(pool.get(), function, &task.function), 0);
+            ASSERT_EQ(aiomq_pool_submit(pool.get(), &task, nullptr), 0);
+        }
+        EXPECT_EQ(aiomq_pool_in_use(pool.get(), memory), 1);
+        pool.collect_all();
+        EXPECT_EQ(aiomq_pool_in_use(pool.get(), memory), 1) << "workers have it";
+        if (first_the_caller) {
+            EXPECT_EQ(aiomq_pool_free(pool.get(), memory), 0);
+        }
+        EXPECT_EQ(static_cast<const char *>(memory)[1000], 'a');
+        pool.wait_until([&] {  // each worker that has kept it
+            number(pool, "give_back");
+            return pool.pool_stats().request_used_bytes <=
+                   (first_the_caller ? names : names + 1024);
+        });
+        if (!first_the_caller) {
+            EXPECT_EQ(aiomq_pool_in_use(pool.get(), memory), 0);
+            EXPECT_EQ(aiomq_pool_free(pool.get(), memory), 0);
+        }
+        EXPECT_EQ(aiomq_pool_free(pool.get(), memory), -EINVAL);
+        EXPECT_EQ(aiomq_pool_in_use(pool.get(), memory), -EINVAL);
+        EXPECT_EQ(pool.pool_stats().request_used_bytes, names);
+    }
+}
+
+TEST(Loans, WhatTheCallerKeepsOutlivesWorkersThatHaveIt) {
+    TestPool pool;
+    const std::uint64_t names = bytes_of_names(pool);
+    void *memory = nullptr;
+    ASSERT_EQ(aiomq_pool_alloc(pool.get(), 1001, &memory), 0);
+    large('2', 'b').copy(static_cast<char *>(memory), 1001);
+    aiomq_task task{};
+    task.struct_bytes = sizeof task;
+    task.flags = AIOMQ_TASK_ADOPT | AIOMQ_TASK_KEEP;
+    task.kind = AIOMQ_KIND_BYTES;
+    task.items = 1;
+    task.payload = memory;
+    task.payload_bytes = 1001;
+    ASSERT_EQ(aiomq_pool_function(pool.get(), "keep", &task.function), 0);
+    for (int round = 0; round < 5; ++round) {
+        std::uint64_t id = 0;
+        ASSERT_EQ(aiomq_pool_submit(pool.get(), &task, &id), 0);
+        pool.collect_all();
+        kill(static_cast<pid_t>(pool.outcome(id).integer), SIGKILL);
+        pool.wait_until([&] { return aiomq_pool_in_use(pool.get(), memory) == 0; });
+        EXPECT_EQ(static_cast<const char *>(memory)[1000], 'b');
+    }
+    EXPECT_EQ(aiomq_pool_free(pool.get(), memory), 0);
+    EXPECT_EQ(pool.pool_stats().request_used_bytes, names);
+}
+
+TEST(Loans, AMappingOfOnesOwnShowsTheSameAndStays) {
+    const void *start = nullptr;
+    std::uint64_t bytes = 0;
+    const char *own = nullptr;
+    std::size_t offset = 0;
+    {
+        TestPool pool;
+        const int fd = aiomq_pool_memory(pool.get(), &start, &bytes);
+        ASSERT_GE(fd, 0);
+        EXPECT_EQ(aiomq_pool_memory(pool.get(), nullptr, nullptr), fd);
+        EXPECT_EQ(aiomq_pool_memory(nullptr, &start, &bytes), -EINVAL);
+        own = static_cast<const char *>(mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0));
+        ASSERT_NE(own, MAP_FAILED);
+        void *memory = nullptr;
+        ASSERT_EQ(aiomq_pool_alloc(pool.get(), 100, &memory), 0);
+        std::memcpy(memory, "mapped", 7);
+        offset = static_cast<std::size_t>(static_cast<char *>(memory) -
+                                          static_cast<const char *>(start));
+        EXPECT_STREQ(own + offset, "mapped");
+    }
+    EXPECT_STREQ(own + offset, "mapped");
+    EXPECT_EQ(munmap(const_cast<char *>(own), bytes), 0);
 }
 
 TEST(Loans, AreFreedWhenTheTaskItselfKills) {

@@ -2,12 +2,13 @@
  *
  * What is modelled   worker_nested.cpp (retain, keep_payload, release, post), worker*.cpp (finish_job,
  *                    tell), pool_nested.cpp (locked_take_return, locked_keep_payload,
- *                    locked_free_payload, locked_forget_worker), pool_collect.cpp (locked_take_done,
+ *                    locked_share_payload, locked_free_payload, locked_forget_worker), pool_collect.cpp (locked_take_done,
  *                    locked_rescan), recovery.cpp.
  * Processes          a worker with one place in its outbox, which retains and lets go when it likes; the
  *                    dispatcher, each of whose steps holds the mutex; a killer with KILLS kills, between any
  *                    two steps of the worker. With PARTS both jobs are parts of one split task, so they
- *                    share their payload.
+ *                    share their payload. With KEEP the application has the first payload, too, and gives
+ *                    it back whenever it likes, or not.
  * Properties         a payload is freed once, never while somebody alive reads it, and by the end; what a
  *                    worker gives back is something that it keeps (assertions).
  * Left out           answers to nested tasks, which come and go in the order of one lane; sleeping, which is
@@ -42,14 +43,16 @@ active proctype killer() {
 
 chan backlog = [4] of { byte };      /* in the worker's memory: returns that wait for room in the lane */
 bit mark[JOBS], rescan;              /* mark: `retained` in the slot */
-byte kept[JOBS];                     /* by block: the seat's `retained` and the pool's `kept_` */
-bit ended[JOBS], freed[JOBS];        /* by block: the task has ended; the block went back */
+byte kept[JOBS];                     /* by block: the seat's `retained` */
+byte had[JOBS] = 1;                  /* by block: the pool's `shared_`, 1 where it has no entry */
+bit mine[JOBS], freed[JOBS];         /* by block: the application has it, too; the block went back */
 bit running[JOBS], held[JOBS], job_ended[JOBS]; /* the worker's: by job, by job, by block */
 
-#define READ(b) (((running[0] || held[0]) && BLOCK(0) == b) || ((running[1] || held[1]) && BLOCK(1) == b))
+#define READ(b) (mine[b] || ((running[0] || held[0]) && BLOCK(0) == b) || ((running[1] || held[1]) && BLOCK(1) == b))
 #define LOANS(b) ((held[0] && BLOCK(0) == b) || (held[1] && BLOCK(1) == b))
-#define release(b) assert(!freed[b] && !READ(b)); freed[b] = 1
-#define unkeep(b) kept[b]--; if :: kept[b] == 0 && ended[b] -> release(b) :: else fi
+#define free_payload(b) \
+    had[b]--; if :: had[b] == 0 -> assert(!freed[b] && !READ(b)); freed[b] = 1 :: else fi
+#define unkeep(b) kept[b]--; if :: kept[b] == 0 -> free_payload(b) :: else fi
 
 inline finish(j) {
 #ifdef BUG_MARK_AFTER_DONE
@@ -108,16 +111,15 @@ proctype worker() {
     phase[j] = FREE; \
     if \
     :: phase[0] != FREE && BLOCK(0) == BLOCK(j) || phase[1] != FREE && BLOCK(1) == BLOCK(j) \
-    :: else -> \
-        ended[BLOCK(j)] = 1; \
-        if :: kept[BLOCK(j)] == 0 -> release(BLOCK(j)) :: else fi \
+    :: else -> free_payload(BLOCK(j)) \
     fi
 
 #ifndef BUG_NOT_COUNTED
-#define keep(j) kept[BLOCK(j)]++
+#define count(b) kept[b]++
 #else
-#define keep(j) kept[BLOCK(j)] = 1
+#define count(b) kept[b] = 1
 #endif
+#define keep(j) if :: kept[BLOCK(j)] == 0 -> had[BLOCK(j)]++ :: else fi; count(BLOCK(j))
 #define take_done(j) \
     if               \
     :: phase[j] == DONE -> if :: mark[j] && alive -> keep(j) :: else fi; end_task(j) \
@@ -133,8 +135,26 @@ proctype worker() {
 #define UNMARK(j) mark[j] = 0
 #endif
 
+#ifdef KEEP
+proctype application() {
+    if
+    :: d_step { mine[0] = 0; free_payload(0) }
+    :: over /* it may keep it as long as it likes, and the pool's end frees what is left */
+    fi
+}
+#endif
+
 active proctype dispatcher() {
     byte j;
+#ifdef KEEP
+    d_step {
+        mine[0] = 1;
+#ifndef BUG_CALLER_NOT_COUNTED
+        had[0]++
+#endif
+    };
+    run application();
+#endif
     lane!HINT(0); /* of something delivered before */
     run worker();
     do
@@ -169,5 +189,5 @@ active proctype dispatcher() {
        !LOANS(0) && !LOANS(1) -> break
     od;
     over = 1;
-    assert(freed[0] && (freed[1] || BLOCK(1) == 0))
+    assert((freed[0] || mine[0]) && (freed[1] || BLOCK(1) == 0))
 }

@@ -168,10 +168,11 @@ MODELS = {
         ),
     ),
     "loans": Model(
-        short=("KILLS=2", "PARTS"),
-        exhaustive=("KILLS=4", "PARTS KILLS=4"),
+        short=("KILLS=2", "PARTS KEEP"),
+        exhaustive=("KILLS=4 KEEP", "PARTS KILLS=4 KEEP"),
         mutants=(
             "BUG_NOT_COUNTED PARTS",
+            "BUG_CALLER_NOT_COUNTED KEEP",
             "BUG_MARK_AFTER_DONE",
             "BUG_MARK_STAYS",
             "BUG_NO_LOOK_AT_RETURN",
