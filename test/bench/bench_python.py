@@ -13,8 +13,10 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.pool import Pool as ProcessPool
+from typing import Any
 
 import aiomultiprocess
+import numpy
 from measure import PROCESSES, REPEATS, noop, plain_noop, report
 
 import aiomq
@@ -135,6 +137,39 @@ async def streams(pools: Pools) -> None:
     )
 
 
+def echo(array: Any) -> Any:
+    return array
+
+
+def nothing(_array: Any) -> None:
+    pass
+
+
+async def arrays(pools: Pools) -> None:
+    """There and back; and to a task that reads nothing, in memory of the pool."""
+    large = numpy.ones(64 << 20, numpy.uint8)
+    small, placed = pools.ours.empty(64 << 10, "u1"), pools.ours.empty(64 << 20, "u1")
+    small[:] = placed[:] = 1
+    row = "array of 64 MiB and back"
+    for repeat in range(-1, REPEATS):
+        start = time.perf_counter()
+        await pools.ours.apply(echo, (large,))
+        middle = time.perf_counter()
+        pools.processes.apply(echo, (large,))
+        end = time.perf_counter()
+        if repeat >= 0:
+            rates = [2 * large.nbytes / taken / 1e9 for taken in (middle - start, end - middle)]
+            report(row, "aiomq", repeat, rates[0], "GB/s")
+            report(row, "multiprocessing.Pool", repeat, rates[1], "GB/s")
+        for side, array in (("aiomq", placed), ("one of 64 KiB", small)):
+            start = time.perf_counter()
+            for _ in range(200):
+                await pools.ours.apply(nothing, (array,))
+            if repeat >= 0:
+                taken = (time.perf_counter() - start) / 200 * 1e6
+                report("array of 64 MiB in Pool.empty()", side, repeat, taken, "us")
+
+
 def start_ms(program: str) -> float:
     """Of a fresh interpreter that runs this; the least of some, which has waited least."""
     times = []
@@ -164,6 +199,7 @@ async def main() -> None:
         try:
             await maps(pools)
             await streams(pools)
+            await arrays(pools)
         finally:
             pools.close()
     starts()

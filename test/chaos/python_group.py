@@ -17,7 +17,9 @@ def main() -> None:
     """python_group.py WORKERS CHILDCONCURRENCY QUEUE…"""
     workers, permits, *queues = sys.argv[1:]
     objects = _start.pickle_objects(None, (), None, None)
-    setup = _start.Setup(_main.describe(), int(permits), objects, tuple(queues), int(workers))
+    setup = _start.Setup(
+        _main.describe(), int(permits), objects, tuple(queues), int(workers), 1 << 20
+    )
     words = [str(int(_stuck.SIGNAL)).encode(), *_start.command(), b""]
     answer = b"".join(word + b"\0" for word in words) + _start.setup_bytes(setup)
     with contextlib.suppress(BrokenPipeError):  # whoever asked was killed

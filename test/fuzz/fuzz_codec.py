@@ -11,15 +11,16 @@ import os
 import pickle
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
 
-def harmless_loads(data: Any) -> bytes:
+def harmless_loads(data: Any, *, buffers: Iterable[Any] = ()) -> bytes:
     """In place of pickle's: what a fuzzer writes must not become code that runs here."""
-    return b"pickle " + bytes(data)
+    return b"pickle ".join(map(bytes, (b"", data, *buffers)))
 
 
 pickle.loads = harmless_loads  # type: ignore[assignment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import os
 from collections import OrderedDict, namedtuple
 from typing import Any
@@ -44,6 +45,10 @@ NOT_PLAIN: list[Any] = [
     OrderedDict(a=1),
     [1, Point(3, 4)],
     {"a": {"b": Text("c")}},
+    memoryview(b"x" * 100),
+    [memoryview(b""), 1, {"a": memoryview(b"y" * 64)}],
+    array.array("d", [1.5, -2.5]),
+    bytearray(b"z" * 5000),
 ]
 
 
@@ -79,6 +84,26 @@ plain = st.recursive(
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(plain)
 def test_any_plain_value_comes_back_from_the_same_bytes(value: Any) -> None:
+    payload = PURE.value(value)
+    for codec in CODECS:
+        assert codec.value(value) == payload
+        assert same(codec.decode(payload), value)
+
+
+buffers = st.recursive(
+    st.binary(max_size=300).map(memoryview)
+    | st.binary(max_size=300).map(bytearray)
+    | st.lists(st.floats(allow_nan=False)).map(lambda numbers: array.array("d", numbers))
+    | plain,
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple),
+    max_leaves=10,
+)
+
+
+@pytest.mark.stress
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(buffers)
+def test_any_buffers_come_back_from_the_same_bytes(value: Any) -> None:
     payload = PURE.value(value)
     for codec in CODECS:
         assert codec.value(value) == payload

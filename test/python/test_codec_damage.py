@@ -48,6 +48,9 @@ def damage(payload: bytes, random_: random.Random) -> bytes:
 def intact() -> list[tuple[int, bytes]]:
     nested = {"a": [1, "x", (2.5, {"k": [b"z", None]})], "b": {1, 2}, "c": [["p", "q"], [10**30]]}
     found = [(_abi.KIND_VALUE, PURE.value(value)) for value in (nested, [nested], *PLAIN[:-5])]
+    buffered = [memoryview(b"buffer" * 30), memoryview(b""), memoryview(b"another")]
+    found.append((_abi.KIND_VALUE, PURE.value(buffered)))
+    found.append((_abi.KIND_CALL, PURE.call((buffered, 1), {"k": buffered[0]})))
     found.append((_abi.KIND_CALL, PURE.call((1, "x", nested), {"k": nested, "l": 1})))
     found.append((_abi.KIND_CHUNK, PURE.chunk([1, 2, 3], 0, 3, False)))
     found.append((_abi.KIND_CHUNK, PURE.chunk([(1, "a"), (2, "b")], 0, 2, True)))

@@ -57,7 +57,28 @@ struct Value {
     # A Python pickle, protocol 5: whatever is not plain. Only for a reader that trusts the writer,
     # because a pickle is code. A value is pickled whole or not at all, as far as one argument, one item
     # or one result reaches, so that objects which it contains twice stay the same object.
+
+    buffered @13 :Buffered;
+    # A pickle whose buffers lie beside it.
   }
+}
+
+struct Buffered {
+  # A pickle, protocol 5, with its buffers out of band, in the order in which it asks for them. A reader
+  # that can see to it that the message stays may leave them where they are, and gives them out as
+  # read-only.
+  pickle @0 :Data;
+  buffers @1 :List(Buffer);
+}
+
+struct Buffer {
+  bytes @0 :UInt64;
+  # How many of the words' bytes it has. The others are 0.
+
+  words @1 :List(UInt64);
+  # Null if there is not one byte. Words, because a list of bytes ends at 512 MiB. The writers of libaiomq
+  # put all buffers of a message behind everything else, in order, each at a multiple of 64 bytes from
+  # the message's beginning, with zeros between.
 }
 
 struct Column {

@@ -15,13 +15,15 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from aiomq import _abi
+from aiomq import _abi, _buffers
 from aiomq._bridge_types import DecodeFailure, EncodeError, RemoteFailure, as_coroutine
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
     from contextvars import Context
+
+    from aiomq._loans import Loan
 
 __all__ = [
     "NATIVE",
@@ -57,7 +59,7 @@ def _load() -> Any:
         "EncodeError": EncodeError,
         "RemoteFailure": RemoteFailure,
         "DecodeFailure": DecodeFailure,
-        "dumps": pickle.dumps,
+        "dumps": _buffers.dumps,
         "loads": pickle.loads,
         "as_coroutine": as_coroutine,
         "CancelledError": asyncio.CancelledError,
@@ -124,8 +126,10 @@ if TYPE_CHECKING:
         arguments. Raises EncodeError, ValueError for bad indices; EINVAL: more than 65,536 items.
         """
 
-    def collect(pool: int, limit: int) -> list[Entry]:
-        """Take up to `limit` completions and release what they hold.
+    def collect(
+        pool: int, limit: int, lend: Callable[[int, int], Loan | None] | None = None
+    ) -> list[Entry]:
+        """Take up to `limit` completions and release what they hold, or have lend(loan, nbytes) do.
 
         Each is (user, items_left, worker, values, others). When everything is OK and these are the
         items 0 to n - 1 of the task, `values` are their n results in order and `others` is None.
@@ -154,9 +158,20 @@ if TYPE_CHECKING:
         """Complete an item with an error; returns as publish()."""
 
     class Arguments:
-        """A payload (fields of aiomq_job), decoded call by call; ValueError if it is damaged."""
+        """A payload (fields of aiomq_job), decoded call by call; ValueError if it is damaged.
 
-        def __init__(self, kind: int, integer: int, address: int | None, nbytes: int) -> None: ...
+        lend(job, nbytes) makes a Loan, for views that outlive this.
+        """
+
+        def __init__(
+            self,
+            kind: int,
+            integer: int,
+            address: int | None,
+            nbytes: int,
+            lend: Callable[[int, int], Loan | None] | None = None,
+            job: int = 0,
+        ) -> None: ...
 
         def __len__(self) -> int:
             """How many calls; 1 if every call has the same arguments."""

@@ -15,6 +15,7 @@ from aiomq import _abi
 from aiomq._encode import (
     BIGINT,
     BOOL,
+    BUFFERED,
     BYTE_STRINGS,
     BYTES,
     CALLS,
@@ -49,6 +50,9 @@ _TAG, _SCALAR = 0, 1  # data words of a Value
 _CONTENT = 0  # its pointer
 _KEYS, _ENTRIES = 0, 1  # pointers of a Mapping
 _ARGS, _KWARGS = 0, 1  # pointers of a Call
+_PICKLE, _BUFFERS = 0, 1  # pointers of a Buffered
+_BYTES, _WORDS = 0, 0  # the data word and the pointer of a Buffer
+_VIEW_BYTES = 64 << 10  # of a buffer: from here on it is no copy
 
 
 def _signed(word: int) -> int:
@@ -126,6 +130,8 @@ def decode(message: Message, view: StructView, depth: int) -> Any:
         if kind == BIGINT:
             return int.from_bytes(content, "little", signed=True)
         return pickle.loads(content)
+    if kind == BUFFERED:
+        return _decode_buffered(message, message.get_struct(view, _CONTENT))
     if kind not in (LIST, TUPLE, DICT, SET, FROZENSET):
         raise damaged("a value of unknown kind")
     if depth >= DEPTH_LIMIT:
@@ -142,6 +148,23 @@ def decode(message: Message, view: StructView, depth: int) -> Any:
         return set(elements) if kind == SET else frozenset(elements)
     except TypeError:
         raise damaged("a key or set element that can't be hashed") from None
+
+
+def _decode_buffered(message: Message, view: StructView) -> Any:
+    buffers: list[bytes | memoryview] = []
+    structs = message.get_structs(view, _BUFFERS)
+    for index in range(structs.length):
+        buffer = message.element(structs, index)
+        size = message.word(buffer, _BYTES)
+        start, words = message.get_list(buffer, _WORDS, EIGHT_BYTES)
+        if size > 8 * words:
+            raise damaged("a buffer that is shorter than it says")
+        # The message is a private copy, of which a large part may stay.
+        if size < _VIEW_BYTES:
+            buffers.append(message.data[start : start + size])
+        else:
+            buffers.append(memoryview(message.data)[start : start + size])
+    return pickle.loads(message.get_bytes(view, _PICKLE), buffers=buffers)
 
 
 def _decode_mapping(message: Message, view: StructView, depth: int) -> dict[Any, Any]:
@@ -172,7 +195,16 @@ class Arguments:
     Raises ValueError for a damaged payload or one that Python can't be called with.
     """
 
-    def __init__(self, kind: int, integer: int, address: int | None, nbytes: int) -> None:
+    def __init__(
+        self,
+        kind: int,
+        integer: int,
+        address: int | None,
+        nbytes: int,
+        lend: object = None,
+        job: int = 0,
+    ) -> None:
+        """`lend` and `job` are for the variant that leaves messages where they are."""
         if not address and nbytes:
             raise ValueError("a payload without an address")
         if kind > _abi.KIND_CHUNK:

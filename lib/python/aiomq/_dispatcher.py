@@ -182,7 +182,7 @@ class Dispatcher(Submitter):
                 return
 
     def _collect(self) -> int:
-        batch = _bridge.collect(self.life.address, _COLLECT)
+        batch = _bridge.collect(self.life.address, _COLLECT, self.life.handle.lender.lend)
         pending = self.life.pending
         for user, left, worker, values, others in batch:
             entry = pending.get(user) if left else pending.pop(user, None)

@@ -8,16 +8,17 @@ as not plain, because only a pickle can say that it is one object.
 
 from __future__ import annotations
 
-import pickle
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from aiomq import _buffers
 from aiomq._bridge_types import EncodeError
 from aiomq._words import BYTE, EIGHT_BYTES, FOUR_BYTES, Builder, words_of_bytes
 
 # Value.which()
-NONE, BOOL, INT, BIGINT, FLOAT, TEXT, BYTES, LIST, TUPLE, DICT, SET, FROZENSET, PICKLE = range(13)
+NONE, BOOL, INT, BIGINT, FLOAT, TEXT, BYTES, LIST, TUPLE, DICT, SET, FROZENSET = range(12)
+PICKLE, BUFFERED = 12, 13
 # Column.which()
 VALUES, INTS, FLOATS, TEXTS, BYTE_STRINGS = range(5)
 # Chunk.which()
@@ -34,6 +35,9 @@ _VALUE_SHAPE = (2, 1)  # data words, pointers
 _COLUMN_SHAPE = (1, 2)
 _CALL_SHAPE = (0, 2)
 _MAPPING_SHAPE = (0, 2)
+_BUFFERED_SHAPE = (0, 2)
+_BUFFER_SHAPE = (1, 1)
+_BUFFER_ALIGNMENT = 64  # bytes
 
 _SEQUENCES: dict[type, int] = {list: LIST, tuple: TUPLE, set: SET, frozenset: FROZENSET}
 _CHANGEABLE = (LIST, SET)
@@ -53,6 +57,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self.builder = Builder()
+        self.buffers: list[tuple[int, memoryview]] = []  # with the pointer that is to lead to each
         self.begin()
 
     def begin(self) -> None:
@@ -63,6 +68,14 @@ class _Writer:
 
     def finish(self) -> bytes:
         """The message; raises _TooLarge."""
+        for pointer, buffer in self.buffers:
+            if buffer.nbytes:
+                self.builder.align(_BUFFER_ALIGNMENT)
+                words = words_of_bytes(buffer.nbytes)
+                if words > _ELEMENTS_LIMIT:
+                    raise _TooLarge
+                self.builder.append_list(pointer, EIGHT_BYTES, words, buffer)
+                self.builder.align(_BUFFER_ALIGNMENT)
         if len(self.builder.out) // 8 > _WORDS_LIMIT:
             raise _TooLarge
         return bytes(self.builder.out)
@@ -82,12 +95,27 @@ class _Writer:
 
     def _pickle(self, at: int, value: object, culprit: Callable[[], str]) -> None:
         try:
-            pickled = pickle.dumps(value, 5)
+            made = _buffers.dumps(value)
         except Exception as error:
             raise EncodeError(culprit()) from error
         for word in range(sum(_VALUE_SHAPE)):
             self.builder.put(at + word, 0)
-        self._data(at, PICKLE, pickled)
+        if isinstance(made, bytes):
+            self._data(at, PICKLE, made)
+        else:
+            self._buffered(at, *made)
+
+    def _buffered(self, at: int, pickled: bytes, buffers: list[memoryview]) -> None:
+        builder = self.builder
+        builder.put(at, BUFFERED)
+        buffered = builder.take(sum(_BUFFERED_SHAPE))
+        builder.point_to_struct(at + 2, buffered, *_BUFFERED_SHAPE)
+        builder.append_list(buffered, BYTE, len(pickled), pickled)
+        element = builder.take_structs(buffered + 1, len(buffers), *_BUFFER_SHAPE)
+        for buffer in buffers:
+            builder.put(element, buffer.nbytes)
+            self.buffers.append((element + 1, buffer))
+            element += sum(_BUFFER_SHAPE)
 
     def _value(self, at: int, value: Any, depth: int) -> None:
         kind = type(value)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiomq import _abi
+from aiomq._loans import LENT_SHARE, Lender
 
 if TYPE_CHECKING:
     from aiomq._create import Started
@@ -33,6 +34,12 @@ class Handle:
         self.fd: int = lib.aiomq_pool_fd(started.address)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.shares: set[Shared[Any]] = set()
+        # The interpreter's lock is held throughout a release, so that none meets free().
+        release = ctypes.PyDLL(None, handle=lib._handle).aiomq_pool_release
+        release.argtypes = lib.aiomq_pool_release.argtypes
+        self.lender = Lender(
+            lib.aiomq_pool_memory, started.address, started.arena_bytes // LENT_SHARE, release
+        )
 
     def bind(self, loop: asyncio.AbstractEventLoop, reader: Callable[[], None]) -> None:
         """Have the loop call `reader` when the pool has something, and read what workers log."""
@@ -47,6 +54,7 @@ class Handle:
             self.loop.remove_reader(self.fd)
             if self.logs is not None:
                 self.loop.remove_reader(self.logs.fd)
+        self.lender.end()
         address = ctypes.c_void_p(self.address)
         self.address = 0
         lib.aiomq_pool_destroy(ctypes.byref(address))

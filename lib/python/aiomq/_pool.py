@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -152,6 +153,43 @@ class Pool(PoolCalls):
         pickle.PicklingError; MemoryError; RuntimeError "pool is closed"; OSError.
         """
         return self._dispatcher.share(obj)
+
+    def buffer(self, nbytes: int) -> memoryview:
+        """Memory of the pool for an argument: what is filled in here is not copied when it is sent.
+
+            view = pool.buffer(1 << 20)
+            file.readinto(view)
+            await pool.apply(functions.parse, (view,))
+
+        It may be sent again when the call is done; one that is sent while a call or a worker still
+        has it is copied. What is written meanwhile the task may see or not. The memory goes back
+        when neither the view nor a worker refers to it; it stays after the pool's end. A view of
+        less than 64 KiB is copied in the worker.
+
+        Raises MemoryError if the pool's memory for arguments is full; ValueError if it never has so
+        much, see max_memory, or for less than one byte; TypeError; RuntimeError "pool is closed".
+        """
+        return self._dispatcher.buffer(_checks.size("nbytes", nbytes, 1))
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any = float) -> Any:
+        """An uninitialized numpy array in memory as of buffer(), as numpy.empty() makes one.
+
+            rows = pool.empty((1000, 80), "f4")
+            model.predict(batch, out=rows)
+            await pool.apply(functions.store, (rows,))
+
+        Raises as buffer(), ImportError without numpy, TypeError or ValueError as numpy.empty().
+        """
+        import numpy
+
+        kind = numpy.dtype(dtype)
+        if kind.hasobject:
+            raise TypeError("an array of objects has no memory that can be shared")
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        nbytes = math.prod(sizes) * kind.itemsize
+        if nbytes == 0 or min(sizes, default=0) < 0:
+            return numpy.empty(sizes, kind)
+        return numpy.ndarray(sizes, kind, self.buffer(nbytes))
 
     def stats(self) -> PoolStats:
         """What the pool is doing, in numbers; what `aiomq-stat show` shows from outside.

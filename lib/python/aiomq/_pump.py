@@ -30,6 +30,7 @@ from aiomq import _abi, _bridge
 from aiomq._board import Page
 from aiomq._current import TaskInfo
 from aiomq._item import Item, enter_task, leave_task, register_task
+from aiomq._loans import Lender
 from aiomq._main import importing
 from aiomq._reference import is_plain, resolve
 from aiomq._report import report_of
@@ -82,6 +83,7 @@ class Pump:
         context: Context,
         queues: tuple[str, ...],
         workers: int,
+        lent: int,
     ) -> None:
         global current
         current = self
@@ -119,6 +121,7 @@ class Pump:
         self.before_turn: Callable[[], None] | None = None  # for loops whose selector is not ours
         self.after_turn: Callable[[], None] | None = None  # called when there is nothing left to do
         self.tidy: Callable[[], None] | None = None  # called when there is nothing to claim
+        self._lender = Lender(lib.aiomq_worker_memory, worker, lent, self._return, self._retain)
         self._job = _abi.Job()
         self._cancelled = ctypes.c_uint32()
         self._runner = _bridge.Runner(
@@ -239,6 +242,23 @@ class Pump:
         timeout = job.timeout_ns / 1e9 if job.timeout_ns else None
         return TaskInfo(job.id, index, job.attempt, name, timeout)
 
+    # --- loans ------------------------------------------------------------------------------------
+
+    def _retain(self, job: int) -> int:
+        """Keep a job's payload; the loan. Raises OSError."""
+        loan = ctypes.c_uint64()
+        outcome = lib.aiomq_worker_retain(self._worker, job, ctypes.byref(loan))
+        if outcome < 0:
+            raise OSError(-outcome, "aiomq_worker_retain: " + lib.aiomq_strerror(outcome).decode())
+        return loan.value
+
+    def _return(self, _worker: int, loan: int) -> None:
+        """Nobody has a view of a payload any more. In any thread, at any moment."""
+        if threading.get_ident() == self.thread:
+            lib.aiomq_worker_release(self._worker, loan)
+        elif not self.ended:
+            self._loop.call_soon_threadsafe(self._return, 0, loan)
+
     # --- nested calls -----------------------------------------------------------------------------
 
     def lend(self, item: Item) -> None:
@@ -273,7 +293,12 @@ class Pump:
         number = claimed.function
         function, plain = self._functions.get(number) or self._find(number)
         arguments = _bridge.Arguments(
-            claimed.kind, claimed.integer, claimed.payload or 0, claimed.payload_bytes
+            claimed.kind,
+            claimed.integer,
+            claimed.payload or 0,
+            claimed.payload_bytes,
+            self._lender.lend,
+            claimed.job,
         )
         return _Job(
             claimed.job,

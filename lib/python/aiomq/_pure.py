@@ -87,8 +87,8 @@ def _submit(
 # --- results --------------------------------------------------------------------------------------
 
 
-def collect(pool: int, limit: int) -> list[Entry]:
-    """See `_bridge`."""
+def collect(pool: int, limit: int, lend: object = None) -> list[Entry]:
+    """See `_bridge`; everything is copied, so nothing is lent."""
     entries: list[Entry] = []
     while limit > 0:
         completions = (_abi.Completion * min(_BATCH, limit))()

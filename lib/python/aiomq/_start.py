@@ -24,6 +24,7 @@ class Setup(NamedTuple):
     objects: bytes  # pickled (initializer, initargs, loop_initializer, finalizer)
     queues: tuple[str, ...]
     workers: int
+    lent: int  # bytes of arguments that a worker's views may hold
     levels: dict[str, int] | None = None  # see _logs.levels(); None: logs stay in the worker
 
 

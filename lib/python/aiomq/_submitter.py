@@ -228,6 +228,15 @@ class Submitter:
         self.check_owner()
         return share(value, self.life.handle.shares)
 
+    def buffer(self, nbytes: int) -> memoryview:
+        """Memory for arguments. Raises as Pool.buffer()."""
+        from aiomq._place import allocate
+
+        with self.life.gate:
+            self.check_open()
+            self.check_owner()
+            return allocate(self.life.handle, nbytes)
+
     # --- the pool's state -------------------------------------------------------------------------
 
     @property

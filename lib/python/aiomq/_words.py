@@ -54,11 +54,17 @@ class Builder:
         self.put(tag, count << 2 | data_words << 32 | pointers << 48)
         return tag + 1
 
-    def append_list(self, pointer: int, element: int, count: int, content: bytes) -> None:
+    def append_list(
+        self, pointer: int, element: int, count: int, content: bytes | memoryview
+    ) -> None:
         """Append a list of `count` elements whose bytes are `content`."""
         self._point_to_list(pointer, element, count)
         self.out += content
-        self.out += bytes(-len(content) % 8)
+        self.align(8)
+
+    def align(self, alignment: int) -> None:
+        """Go on at a multiple of so many bytes."""
+        self.out += bytes(-len(self.out) % alignment)
 
     def _point_to_list(self, pointer: int, element: int, count: int) -> None:
         offset = len(self.out) // 8 - pointer - 1

@@ -94,6 +94,7 @@ def _set_up(worker: int) -> tuple[Pump, asyncio.AbstractEventLoop]:
         copy_context(),
         setup.queues,
         setup.workers,
+        setup.lent,
     )
     _retire_on_terminate(pump, loop)
     fd = lib.aiomq_worker_fd(worker)

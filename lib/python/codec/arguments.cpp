@@ -67,8 +67,8 @@ PyObject *CallArguments::as_pair() const {
     return PyTuple_Pack(2, tuple.get(), kwargs.get());
 }
 
-bool Arguments::open(unsigned kind, std::int64_t integer, const void *payload,
-                     std::uint64_t bytes) {
+bool Arguments::open(unsigned kind, std::int64_t integer, const void *payload, std::uint64_t bytes,
+                     PyObject *lend, std::uint64_t number) {
     if (kind == AIOMQ_KIND_NONE) {
         return true;
     }
@@ -86,7 +86,8 @@ bool Arguments::open(unsigned kind, std::int64_t integer, const void *payload,
         }
         payload = copy_.get();
     }
-    reader_ = Reader(payload, bytes);
+    lending_ = Lending(lend, number, bytes);
+    reader_ = Reader(payload, bytes, &lending_);
     if (!reader_.root(root_)) {
         return false;
     }
@@ -131,6 +132,12 @@ bool Arguments::open_chunk() {
 
 bool Arguments::get(std::uint32_t index, CallArguments &ret) {
     ret.clear();
+    const bool done = decode(index, ret);
+    lending_.leave();
+    return done;
+}
+
+bool Arguments::decode(std::uint32_t index, CallArguments &ret) {
     if (shape_ == Shape::kSame) {
         if (same_) {
             ret.inside_[1] = Ref::borrow(same_.get()).release();

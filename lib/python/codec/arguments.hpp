@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "decoder.hpp"
+#include "lending.hpp"
 #include "python.hpp"
 #include "reader.hpp"
 
@@ -38,8 +39,9 @@ class CallArguments {
 class Arguments {
   public:
     /// As in aiomq_job. Messages of up to 64 KiB are copied, larger ones must outlive this object. False
-    /// with ValueError set: not a payload that Python can be called with.
-    bool open(unsigned kind, std::int64_t integer, const void *payload, std::uint64_t bytes);
+    /// with ValueError set: not a payload that Python can be called with. @lend, @number: see Lending.
+    bool open(unsigned kind, std::int64_t integer, const void *payload, std::uint64_t bytes,
+              PyObject *lend, std::uint64_t number);
 
     /// How many calls there are; 1 if every call has the same arguments.
     std::uint32_t count() const { return count_; }
@@ -50,6 +52,7 @@ class Arguments {
     enum class Shape { kSame, kValue, kCall, kColumns, kCalls };
 
     bool open_chunk();
+    bool decode(std::uint32_t index, CallArguments &ret);
     bool get_value(CallArguments &ret);
     bool get_columns(std::uint32_t index, CallArguments &ret);
     bool get_call(const StructView &call, CallArguments &ret);
@@ -58,6 +61,7 @@ class Arguments {
     std::uint32_t count_ = 1;
     Ref same_;  // kSame: the one argument of every call, or null: none
     std::unique_ptr<std::uint64_t[]> copy_;
+    Lending lending_;
     Reader reader_;
     StructView root_;
     std::vector<Column> columns_;

@@ -15,14 +15,17 @@ PyTypeObject *type = nullptr;
 Arguments *held(PyObject *self) { return reinterpret_cast<Object *>(self)->arguments; }
 
 PyObject *create(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {
-    static const char *const kNames[] = {"kind", "integer", "address", "nbytes", nullptr};
+    static const char *const kNames[] = {"kind", "integer", "address", "nbytes",
+                                         "lend", "job",     nullptr};
     unsigned int kind = 0;
     long long integer = 0;
     PyObject *address_object = nullptr;
     unsigned long long bytes = 0;
+    PyObject *lend = Py_None;
+    unsigned int job = 0;
     void *address = nullptr;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "ILOK", const_cast<char **>(kNames), &kind,
-                                    &integer, &address_object, &bytes) == 0) {
+    if (PyArg_ParseTupleAndKeywords(args, kwargs, "ILOK|OI", const_cast<char **>(kNames), &kind,
+                                    &integer, &address_object, &bytes, &lend, &job) == 0) {
         return nullptr;
     }
     // ctypes gives None for a null pointer.
@@ -35,7 +38,7 @@ PyObject *create(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {
     }
     return guarded([&]() -> PyObject * {
         auto arguments = std::make_unique<Arguments>();
-        if (!arguments->open(kind, integer, address, bytes)) {
+        if (!arguments->open(kind, integer, address, bytes, lend, job)) {
             return nullptr;
         }
         auto allocate = reinterpret_cast<allocfunc>(PyType_GetSlot(cls, Py_tp_alloc));
@@ -74,7 +77,7 @@ PyMethodDef methods[] = {
 };
 
 PyType_Slot slots[] = {
-    {Py_tp_doc, const_cast<char *>("Arguments(kind, integer, address, nbytes)\n\n"
+    {Py_tp_doc, const_cast<char *>("Arguments(kind, integer, address, nbytes, lend=None, job=0)\n\n"
                                    "The payload of a task, decoded call by call.")},
     {Py_tp_new, reinterpret_cast<void *>(create)},
     {Py_tp_dealloc, reinterpret_cast<void *>(destroy)},

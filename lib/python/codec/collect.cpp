@@ -31,6 +31,8 @@ class Loans {
     Loans &operator=(const Loans &) = delete;
     /// Releases the next one, as soon as it has been decoded.
     void release_next() { aiomq_pool_release(pool_, completions_[released_++].loan); }
+    /// Somebody else will.
+    void leave_next() { ++released_; }
 
   private:
     aiomq_pool *pool_;
@@ -39,9 +41,9 @@ class Loans {
     std::size_t released_ = 0;
 };
 
-PyObject *decode_message(const aiomq_item &item) {
+PyObject *decode_message(const aiomq_item &item, Lending &lending) {
     if (item.bytes > kCopyBytes) {
-        return decode_value_message(item.value.data, item.bytes);
+        return decode_value_message(item.value.data, item.bytes, &lending);
     }
     constexpr std::size_t kStackWords = 128;
     std::uint64_t stack[kStackWords];
@@ -83,7 +85,7 @@ PyObject *decode_error(const aiomq_item &item) {
                                  pickled.get(), error.exit_status, error.signal, error.pid);
 }
 
-PyObject *decode_item(const aiomq_item &item) {
+PyObject *decode_item(const aiomq_item &item, Lending &lending) {
     const auto *data = static_cast<const char *>(item.value.data);
     switch (item.kind) {
         case AIOMQ_KIND_NONE:
@@ -100,7 +102,7 @@ PyObject *decode_item(const aiomq_item &item) {
         case AIOMQ_KIND_TEXT:
             return PyUnicode_DecodeUTF8(data, static_cast<Py_ssize_t>(item.bytes), nullptr);
         case AIOMQ_KIND_VALUE:
-            return decode_message(item);
+            return decode_message(item, lending);
         case AIOMQ_KIND_ERROR:
             return decode_error(item);
         default:
@@ -160,23 +162,31 @@ PyObject *as_others(const std::vector<aiomq_item> &items, std::vector<Ref> &deco
     return others.release();
 }
 
-PyObject *decode_completion(const aiomq_completion &completion) {
+/// @lend: see Lending. @ret_lent: a loan gives back what the completion holds.
+PyObject *decode_completion(const aiomq_completion &completion, PyObject *lend, bool &ret_lent) {
     // A copy, because the items may lie in shared memory and are looked at more than once.
     const std::vector<aiomq_item> items(completion.items, completion.items + completion.item_count);
+    std::uint64_t bytes = 0;
+    for (const aiomq_item &item : items) {
+        bytes += item.bytes;
+    }
+    Lending lending(completion.loan != 0 ? lend : Py_None, completion.loan, bytes);
     std::vector<Ref> decoded;
     decoded.reserve(items.size());
     bool failed = false;
     for (const aiomq_item &item : items) {
-        Ref value(decode_item(item));
+        Ref value(decode_item(item, lending));
         if (!value) {
             failed = true;
             value = Ref(wrap_failure());
             if (!value) {
+                ret_lent = lending.lent();
                 return nullptr;
             }
         }
         decoded.push_back(std::move(value));
     }
+    ret_lent = lending.lent();
     const bool whole = !failed && completion.items_left == 0 && is_whole(items);
     Ref values(whole ? as_values(items, decoded) : Ref::borrow(Py_None).release());
     Ref others(whole ? Ref::borrow(Py_None).release() : as_others(items, decoded));
@@ -191,11 +201,11 @@ PyObject *decode_completion(const aiomq_completion &completion) {
 }  // namespace
 
 PyObject *collect(const RawCall &call) {
-    PyObject *given[2];
+    PyObject *given[3];
     void *address = nullptr;
     std::uint64_t limit = 0;
-    if (!parse("collect", call, {"pool", "limit"}, 0, given) || !to_address(given[0], &address) ||
-        !to_number(given[1], &limit)) {
+    if (!parse("collect", call, {"pool", "limit", "lend"}, 1, given) ||
+        !to_address(given[0], &address) || !to_number(given[1], &limit)) {
         return nullptr;
     }
     auto *pool = static_cast<aiomq_pool *>(address);
@@ -215,8 +225,9 @@ PyObject *collect(const RawCall &call) {
         const auto count = static_cast<std::size_t>(taken);
         Loans loans(pool, completions, count);
         for (std::size_t i = 0; i < count; ++i) {
-            const Ref entry(decode_completion(completions[i]));
-            loans.release_next();
+            bool lent = false;
+            const Ref entry(decode_completion(completions[i], given[2], lent));
+            lent ? loans.leave_next() : loans.release_next();
             if (!entry || PyList_Append(list.get(), entry.get()) != 0) {
                 return nullptr;
             }

@@ -12,6 +12,13 @@ constexpr unsigned kScalarWord = 1;
 constexpr unsigned kContentPointer = 0;
 constexpr unsigned kKeysPointer = 0;
 constexpr unsigned kValuesPointer = 1;
+constexpr unsigned kPicklePointer = 0;
+constexpr unsigned kBuffersPointer = 1;
+constexpr unsigned kBytesWord = 0;
+constexpr unsigned kWordsPointer = 0;
+
+// Buffers from here on are views where they can be: a copy costs less than a loan below.
+constexpr std::uint64_t kViewBytes = 64 << 10;
 
 // PyBUF_READ: PyMemoryView_FromMemory() is in the limited API of 3.10, its flag only in that of 3.11.
 constexpr int kReadOnly = 0x100;
@@ -37,14 +44,16 @@ PyObject *decode_bigint(const BytesView &bytes) {
     return PyObject_Call(method.get(), arguments.get(), keywords.get());
 }
 
-PyObject *decode_pickle(const BytesView &bytes) {
-    // A view, because a copy of a large pickle costs as much as reading it. It ends with this call.
+/// @load(a view of the pickle). A view, because a copy of a large pickle costs as much as reading it. It
+/// ends with this call.
+template <class Load>
+PyObject *load_pickle(const BytesView &bytes, Load load) {
     const Ref view(
         PyMemoryView_FromMemory(const_cast<char *>(bytes.data), ssize(bytes.size), kReadOnly));
     if (!view) {
         return nullptr;
     }
-    Ref object(PyObject_CallFunctionObjArgs(runtime.loads, view.get(), nullptr));
+    Ref object(load(view.get()));
     const Ref pending(object ? Ref() : take_exception());
     const Ref released(PyObject_CallMethod(view.get(), "release", nullptr));
     if (pending) {
@@ -53,6 +62,65 @@ PyObject *decode_pickle(const BytesView &bytes) {
         return nullptr;
     }
     return released ? object.release() : nullptr;
+}
+
+PyObject *decode_pickle(const BytesView &bytes) {
+    return load_pickle(bytes, [](PyObject *view) {
+        return PyObject_CallFunctionObjArgs(runtime.loads, view, nullptr);
+    });
+}
+
+/// The buffer in @view: a view of the message if that is lent, else a copy.
+Ref decode_buffer(Reader &reader, const StructView &view) {
+    const std::uint64_t bytes = reader.data(view, kBytesWord);
+    ListView words;
+    if (!reader.get_numbers(view, kWordsPointer, ElementSize::kEightBytes, words)) {
+        return Ref();
+    }
+    if (bytes > std::uint64_t{words.count} * sizeof(std::uint64_t)) {
+        damaged("a buffer that is shorter than it says");
+        return Ref();
+    }
+    const void *data = reader.address(words);
+    if (bytes >= kViewBytes && reader.lending() != nullptr) {
+        PyObject *loan = reader.lending()->loan();
+        if (loan == nullptr) {
+            return Ref();
+        }
+        if (loan != Py_None) {
+            return Ref(PyObject_CallMethod(
+                loan, "view", "KK",
+                static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(data)),
+                static_cast<unsigned long long>(bytes)));
+        }
+    }
+    return Ref(PyBytes_FromStringAndSize(static_cast<const char *>(data), ssize(bytes)));
+}
+
+PyObject *decode_buffered(Reader &reader, const StructView &view) {
+    StructView buffered;
+    BytesView pickle;
+    ListView list;
+    if (!reader.get_struct(view, kContentPointer, buffered) ||
+        !reader.get_bytes(buffered, kPicklePointer, pickle) ||
+        !reader.get_structs(buffered, kBuffersPointer, list)) {
+        return nullptr;
+    }
+    const Ref buffers(PyList_New(0));
+    for (std::uint32_t i = 0; buffers && i < list.count; ++i) {
+        const Ref buffer = decode_buffer(reader, reader.element(list, i));
+        if (!buffer || PyList_Append(buffers.get(), buffer.get()) != 0) {
+            return nullptr;
+        }
+    }
+    const Ref keywords(buffers ? Py_BuildValue("{sO}", "buffers", buffers.get()) : nullptr);
+    if (!keywords) {
+        return nullptr;
+    }
+    return load_pickle(pickle, [&](PyObject *pickled) -> PyObject * {
+        const Ref arguments(PyTuple_Pack(1, pickled));
+        return arguments ? PyObject_Call(runtime.loads, arguments.get(), keywords.get()) : nullptr;
+    });
 }
 
 PyObject *decode_sequence(Reader &reader, const Column &column, unsigned depth, bool tuple) {
@@ -191,13 +259,15 @@ PyObject *decode_value(Reader &reader, const StructView &view, unsigned depth) {
         case ValueKind::SET:
         case ValueKind::FROZENSET:
             return decode_container(reader, view, kind, depth);
+        case ValueKind::BUFFERED:
+            return decode_buffered(reader, view);
     }
     damaged("a value of unknown kind");
     return nullptr;
 }
 
-PyObject *decode_value_message(const void *words, std::uint64_t bytes) {
-    Reader reader(words, bytes);
+PyObject *decode_value_message(const void *words, std::uint64_t bytes, Lending *lending) {
+    Reader reader(words, bytes, lending);
     StructView view;
     return reader.root(view) ? decode_value(reader, view, 0) : nullptr;
 }

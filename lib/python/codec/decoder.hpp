@@ -35,7 +35,7 @@ class Column {
 PyObject *decode_value(Reader &reader, const StructView &view, unsigned depth);
 
 /// A whole message whose root is a Value.
-PyObject *decode_value_message(const void *words, std::uint64_t bytes);
+PyObject *decode_value_message(const void *words, std::uint64_t bytes, Lending *lending = nullptr);
 
 /// @column as a tuple: the positional arguments of a call.
 PyObject *decode_arguments(Reader &reader, const Column &column);

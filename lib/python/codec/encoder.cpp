@@ -24,6 +24,27 @@ void raise_encode_error(Name name_culprit) {
     PyErr_SetObject(runtime.encode_error, error.get());
 }
 
+/// What dumps() returned: the pickle, or the pickle and a list of its buffers.
+bool take_pickled(PyObject *made, Pickled &ret) {
+    if (PyBytes_Check(made)) {
+        ret.bytes = Ref::borrow(made);
+        return true;
+    }
+    ret.bytes = Ref::borrow(PyTuple_GetItem(made, 0));
+    PyObject *buffers = PyTuple_GetItem(made, 1);
+    if (buffers == nullptr) {
+        return false;
+    }
+    const Py_ssize_t count = PyList_Size(buffers);
+    ret.buffers.reserve(static_cast<std::size_t>(count));
+    for (Py_ssize_t i = 0; i < count; ++i) {
+        if (!ret.buffers.emplace_back(PyList_GetItem(buffers, i))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 }  // namespace
 
 bool Encoder::prepare_value(PyObject *object, const char *culprit) {
@@ -238,8 +259,8 @@ Plan::Status Encoder::plan_calls() {
 
 Plan::Status Encoder::add(PyObject *object) {
     const std::size_t ordinal = ordinal_++;
-    if (ordinal < pickles_.size() && pickles_[ordinal]) {
-        return plan_.add_pickle(pickles_[ordinal].get());
+    if (ordinal < pickles_.size() && pickles_[ordinal].bytes) {
+        return plan_.add_pickle(pickles_[ordinal]);
     }
     const Plan::Status status = plan_.add(object);
     if (status == Plan::Status::kNotPlain) {
@@ -250,20 +271,13 @@ Plan::Status Encoder::add(PyObject *object) {
 }
 
 bool Encoder::pickle(std::size_t ordinal, PyObject *object) {
-    const Ref protocol(PyLong_FromLong(5));
-    if (!protocol) {
-        return false;
-    }
-    PyObject *arguments[] = {nullptr, object, protocol.get()};
-    Ref pickled(runtime.vectorcall(runtime.dumps, arguments + 1, 2 | kArgumentsOffset, nullptr));
-    if (!pickled) {
+    PyObject *arguments[] = {nullptr, object};
+    const Ref made(runtime.vectorcall(runtime.dumps, arguments + 1, 1 | kArgumentsOffset, nullptr));
+    Pickled pickled;
+    if (!made || !take_pickled(made.get(), pickled)) {
         if (PyErr_ExceptionMatches(PyExc_Exception)) {
             raise_encode_error([&] { return culprit(ordinal); });
         }
-        return false;
-    }
-    if (!PyBytes_Check(pickled.get())) {
-        PyErr_SetString(PyExc_TypeError, "pickle.dumps() did not return bytes");
         return false;
     }
     if (pickles_.size() <= ordinal) {
@@ -271,6 +285,27 @@ bool Encoder::pickle(std::size_t ordinal, PyObject *object) {
     }
     pickles_[ordinal] = std::move(pickled);
     return true;
+}
+
+const Place *Encoder::use_place(aiomq_pool *pool) {
+    for (const Pickled &pickled : pickles_) {
+        for (const Buffer &buffer : pickled.buffers) {
+            const Place *place = find_place(pool, buffer);
+            if (place == nullptr) {
+                continue;
+            }
+            std::uint64_t *at = place->in_block(buffer);
+            const std::uint64_t others =
+                (words() - aligned_words(words_of_bytes(buffer.bytes()))) * sizeof(std::uint64_t);
+            if (at == nullptr || others > place->room ||
+                aiomq_pool_in_use(pool, place->block) != 0) {
+                return nullptr;
+            }
+            plan_.leave_in_place(buffer, at);
+            return place;
+        }
+    }
+    return nullptr;
 }
 
 /// "argument 2", "keyword 'x'", "item 17", "item 17, argument 1". Arguments count from 1, items are the

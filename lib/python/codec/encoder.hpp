@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "place.hpp"
 #include "plan.hpp"
 #include "python.hpp"
 
@@ -22,6 +23,9 @@ class Encoder {
     /// The arguments of @items[start:stop], a list. @star: each item is an iterable of arguments.
     bool prepare_chunk(PyObject *items, Py_ssize_t start, Py_ssize_t stop, bool star);
 
+    /// Leaves the first buffer where it is that lies in a place of @pool which nobody else has. Then the
+    /// message is to be written to the place's block, whose room it fits. Null: there is none.
+    const Place *use_place(aiomq_pool *pool);
     /// Length of the message.
     std::uint64_t words() const { return plan_.words(); }
     /// Writes the message to words() words at @words, 8-byte aligned.
@@ -58,7 +62,7 @@ class Encoder {
     };
 
     Plan plan_;
-    std::vector<Ref> pickles_;  // by ordinal; empty until the first is needed
+    std::vector<Pickled> pickles_;  // by ordinal; empty until the first is needed
     std::vector<Wanted> wanted_;
     std::size_t ordinal_ = 0;
     std::optional<NoCollection> quiet_;

@@ -38,13 +38,17 @@ inline constexpr StructSize kColumnSize = kSizeOf<schema::Column>;
 inline constexpr StructSize kMappingSize = kSizeOf<schema::Mapping>;
 inline constexpr StructSize kCallSize = kSizeOf<schema::Call>;
 inline constexpr StructSize kChunkSize = kSizeOf<schema::Chunk>;
+inline constexpr StructSize kBufferedSize = kSizeOf<schema::Buffered>;
+inline constexpr StructSize kBufferSize = kSizeOf<schema::Buffer>;
 
 // The writer and the reader place fields by hand: data words first, then pointers, as below.
 static_assert(kValueSize.data_words == 2 && kValueSize.pointers == 1);    // tag; scalar; content
 static_assert(kColumnSize.data_words == 1 && kColumnSize.pointers == 2);  // tag; list, joined bytes
-static_assert(kMappingSize.data_words == 0 && kMappingSize.pointers == 2);  // keys, values
-static_assert(kCallSize.data_words == 0 && kCallSize.pointers == 2);        // args, kwargs
-static_assert(kChunkSize.data_words == 1 && kChunkSize.pointers == 1);      // count, tag; list
+static_assert(kMappingSize.data_words == 0 && kMappingSize.pointers == 2);    // keys, values
+static_assert(kCallSize.data_words == 0 && kCallSize.pointers == 2);          // args, kwargs
+static_assert(kChunkSize.data_words == 1 && kChunkSize.pointers == 1);        // count, tag; list
+static_assert(kBufferedSize.data_words == 0 && kBufferedSize.pointers == 2);  // pickle, buffers
+static_assert(kBufferSize.data_words == 1 && kBufferSize.pointers == 1);      // bytes; words
 
 /// In a Value of kind bool: the bit beside the 16-bit tag.
 inline constexpr unsigned kBoolShift = 16;
@@ -76,6 +80,8 @@ enum class ElementSize : unsigned {
 
 constexpr std::uint64_t words_of_bytes(std::uint64_t bytes) { return (bytes + 7) / 8; }
 constexpr std::uint64_t words_of_text(std::uint64_t bytes) { return words_of_bytes(bytes + 1); }
+/// Up to the next multiple of 64 bytes, at which buffers begin.
+constexpr std::uint64_t aligned_words(std::uint64_t words) { return (words + 7) / 8 * 8; }
 constexpr std::uint64_t words_of_ends(std::uint64_t count) { return (count + 1) / 2; }
 
 /// A pointer word to a struct @distance words after the word that follows the pointer.

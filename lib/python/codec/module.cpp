@@ -4,6 +4,7 @@
 #include "collect.hpp"
 #include "decoder.hpp"
 #include "parameters.hpp"
+#include "place.hpp"
 #include "result.hpp"
 #include "runner_type.hpp"
 #include "runtime.hpp"
@@ -45,7 +46,9 @@ PyMethodDef methods[] = {
     method<submit_call>("submit_call", "submit_call(pool, function, user, args, kwargs, flags=0)"),
     method<submit_chunk>("submit_chunk",
                          "submit_chunk(pool, function, user, items, start, stop, star, flags=0)"),
-    method<collect>("collect", "collect(pool, limit)"),
+    method<add_place>("add_place", "add_place(pool, block, room, address, nbytes)"),
+    method<remove_place>("remove_place", "remove_place(address)"),
+    method<collect>("collect", "collect(pool, limit, lend=None)"),
     method<publish>("publish", "publish(worker, job, index, status, value)"),
     method<publish_error>("publish_error",
                           "publish_error(worker, job, index, type, message, traceback, pickled)"),

@@ -42,6 +42,8 @@ bool NodeBuffer::grow() {
 void Plan::reset() {
     nodes_.truncate(0);
     words_ = 0;
+    buffer_words_ = 0;
+    placed_ = nullptr;
     kinds_ = 0;
     kept_.clear();
 }
@@ -65,9 +67,29 @@ Plan::Status Plan::add(PyObject *object) {
     return status;
 }
 
-Plan::Status Plan::add_pickle(PyObject *pickled) {
-    const auto bytes = static_cast<std::uint64_t>(PyBytes_Size(pickled));
-    return add_data(ValueKind::PICKLE, PyBytes_AsString(pickled), bytes, words_of_bytes(bytes));
+Plan::Status Plan::add_pickle(const Pickled &pickled) {
+    PyObject *data = pickled.bytes.get();
+    const auto bytes = static_cast<std::uint64_t>(PyBytes_Size(data));
+    if (pickled.buffers.empty()) {
+        return add_data(ValueKind::PICKLE, PyBytes_AsString(data), bytes, words_of_bytes(bytes));
+    }
+    const std::uint64_t count = pickled.buffers.size();
+    if (bytes > kBytesLimit || count > kElementsLimit) {
+        return Status::kTooLarge;
+    }
+    for (const Buffer &buffer : pickled.buffers) {
+        const std::uint64_t words = words_of_bytes(buffer.bytes());
+        if (words > kWordsLimit) {
+            return Status::kTooLarge;
+        }
+        buffer_words_ += aligned_words(words);
+    }
+    Node node{};
+    node.pickled = &pickled;
+    node.count = static_cast<std::uint32_t>(count);
+    return add_node(
+        ValueKind::BUFFERED, node,
+        kBufferedSize.words() + words_of_bytes(bytes) + 1 + count * kBufferSize.words());
 }
 
 Plan::Status Plan::add_value(PyObject *object, unsigned depth) {
@@ -131,12 +153,14 @@ Plan::Status Plan::add_data(ValueKind kind, const void *data, std::uint64_t byte
     Node node{};
     node.data = data;
     node.count = static_cast<std::uint32_t>(bytes);
+    return add_node(kind, node, bytes != 0 ? words : 0);
+}
+
+Plan::Status Plan::add_node(ValueKind kind, Node node, std::uint64_t words) {
     node.kind = static_cast<std::uint16_t>(kind);
     kinds_ |= bit(kind);
-    if (bytes != 0) {
-        words_ += words;
-    }
-    if (words_ > kWordsLimit) {
+    words_ += words;
+    if (this->words() > kWordsLimit) {
         return Status::kTooLarge;
     }
     if (!nodes_.push(node)) {
@@ -301,7 +325,7 @@ Plan::Status Plan::end_column(const Mark &mark, std::uint64_t count, bool in_lis
     if (!in_list) {
         words_ += struct_words;
     }
-    return words_ > kWordsLimit ? Status::kTooLarge : Status::kOk;
+    return words() > kWordsLimit ? Status::kTooLarge : Status::kOk;
 }
 
 Plan::Status Plan::add_sequence(PyObject *object, ValueKind kind, unsigned depth) {

@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "buffer.hpp"
 #include "layout.hpp"
 #include "python.hpp"
 
@@ -20,9 +21,10 @@ namespace aiomq::py {
 /// columns by their elements: the order in which everything is written.
 struct Node {
     union {
-        std::int64_t integer;  ///< kind INT; BOOL as 0 or 1; the bits of FLOAT
-        const void *data;      ///< BIGINT, TEXT, BYTES, PICKLE: `count` bytes
-        std::uint64_t joined;  ///< column of texts or bytes: their length together
+        std::int64_t integer;    ///< kind INT; BOOL as 0 or 1; the bits of FLOAT
+        const void *data;        ///< BIGINT, TEXT, BYTES, PICKLE: `count` bytes
+        const Pickled *pickled;  ///< BUFFERED: with `count` buffers
+        std::uint64_t joined;    ///< column of texts or bytes: their length together
     };
     std::uint32_t count;  ///< bytes; elements of a column; entries of a dict
     std::uint16_t kind;   ///< ValueKind, or ColumnKind in the head of a column
@@ -81,8 +83,8 @@ class Plan {
     void reset();
     /// Adds one argument, item or result.
     Status add(PyObject *object);
-    /// Adds @pickled, a bytes object, in place of an object that is not plain. Borrowed.
-    Status add_pickle(PyObject *pickled);
+    /// Adds @pickled in place of an object that is not plain. Borrowed.
+    Status add_pickle(const Pickled &pickled);
     /// What is added from here to end_column() is one column.
     Status begin_column(Mark &mark);
     /// @in_list: the column's own struct is an element of a list, counted by the caller.
@@ -91,7 +93,21 @@ class Plan {
     void add_words(std::uint64_t words) { words_ += words; }
 
     const Node *nodes() const { return nodes_.begin(); }
-    std::uint64_t words() const { return words_; }
+    /// Of the whole message: what is written in order, and the buffers behind it.
+    std::uint64_t words() const {
+        return buffer_words_ == 0 ? words_ : aligned_words(words_) + buffer_words_;
+    }
+    std::uint64_t words_in_order() const { return words_; }
+    /// The message will point to @buffer where it is, which is @at.
+    void leave_in_place(const Buffer &buffer, std::uint64_t *at) {
+        buffer_words_ -= aligned_words(words_of_bytes(buffer.bytes()));
+        placed_ = &buffer;
+        placed_at_ = at;
+    }
+    /// Where @buffer is if it is left in place, else null.
+    std::uint64_t *placed_at(const Buffer &buffer) const {
+        return &buffer == placed_ ? placed_at_ : nullptr;
+    }
 
   private:
     struct Visit {
@@ -105,6 +121,7 @@ class Plan {
     Status add_text(PyObject *object, unsigned depth);
     Status add_bytes(PyObject *object, unsigned depth);
     Status add_data(ValueKind kind, const void *data, std::uint64_t bytes, std::uint64_t words);
+    Status add_node(ValueKind kind, Node node, std::uint64_t words);
     Status add_sequence(PyObject *object, ValueKind kind, unsigned depth);
     Status add_set(PyObject *object, ValueKind kind, unsigned depth);
     Status add_dict(PyObject *object, unsigned depth);
@@ -115,6 +132,9 @@ class Plan {
 
     NodeBuffer nodes_;
     std::uint64_t words_ = 0;
+    std::uint64_t buffer_words_ = 0;
+    const Buffer *placed_ = nullptr;
+    std::uint64_t *placed_at_ = nullptr;
     std::uint32_t kinds_ = 0;  // bit per ValueKind seen in the column being added
 
     // Of the object that add() is at: see enter().

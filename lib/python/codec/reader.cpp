@@ -25,8 +25,10 @@ bool damaged(const char *what) {
     return false;
 }
 
-Reader::Reader(const void *words, std::uint64_t bytes)
-    : words_(static_cast<const volatile std::uint64_t *>(words)), count_(bytes / 8) {
+Reader::Reader(const void *words, std::uint64_t bytes, Lending *lending)
+    : words_(static_cast<const volatile std::uint64_t *>(words)),
+      count_(bytes / 8),
+      lending_(lending) {
     renew_budget();
 }
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "layout.hpp"
+#include "lending.hpp"
 
 namespace aiomq::py {
 
@@ -39,7 +40,7 @@ class Reader {
   public:
     Reader() = default;
     /// @words: 8-byte aligned; @bytes that are not a whole word are not looked at.
-    Reader(const void *words, std::uint64_t bytes);
+    Reader(const void *words, std::uint64_t bytes, Lending *lending = nullptr);
 
     /// Allows one reading of the message: at most so much is followed until the next call.
     void renew_budget();
@@ -66,6 +67,13 @@ class Reader {
         return load(list.at + index);
     }
     std::uint32_t number4(const ListView &list, std::uint32_t index) const;
+    /// Where the list's elements are; handed out as ordinary memory.
+    const void *address(const ListView &list) const {
+        return const_cast<const std::uint64_t *>(words_ + list.at);
+    }
+
+    /// What keeps the message when views of it are to outlive the decoding; may be null.
+    Lending *lending() const { return lending_; }
 
   private:
     /// What a pointer leads to, within bounds.
@@ -90,6 +98,7 @@ class Reader {
     const volatile std::uint64_t *words_ = nullptr;
     std::uint64_t count_ = 0;
     std::uint64_t budget_ = 0;
+    Lending *lending_ = nullptr;
 };
 
 /// Sets ValueError("damaged message: <what>"); returns false.

@@ -73,13 +73,13 @@ bool to_simple(PyObject *value, aiomq_item &item) {
     return true;
 }
 
-struct Place {
+struct ItemPlace {
     void *worker = nullptr;
     std::uint32_t job = 0;
     std::uint32_t index = 0;
 };
 
-bool to_place(PyObject *const *given, Place &place) {
+bool to_place(PyObject *const *given, ItemPlace &place) {
     return to_address(given[0], &place.worker) && to_number(given[1], &place.job) &&
            to_number(given[2], &place.index);
 }
@@ -106,7 +106,7 @@ int complete_item(aiomq_worker *worker, std::uint32_t job, std::uint32_t index,
 
 PyObject *publish(const RawCall &call) {
     PyObject *given[5];
-    Place place;
+    ItemPlace place;
     std::uint32_t status = 0;
     if (!parse("publish", call, {"worker", "job", "index", "status", "value"}, 0, given) ||
         !to_place(given, place) || !to_number(given[3], &status)) {
@@ -119,7 +119,7 @@ PyObject *publish(const RawCall &call) {
 
 PyObject *publish_error(const RawCall &call) {
     PyObject *given[7];
-    Place place;
+    ItemPlace place;
     aiomq_error error{};
     Ref keep[3];
     if (!parse("publish_error", call,

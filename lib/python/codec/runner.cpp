@@ -165,6 +165,7 @@ bool Runner::run_plain(const Job &job, std::uint32_t index, CallArguments &call,
     }
     Ref result(call.call(job.function));
     Ref exception(result ? Ref() : take_exception());
+    call.clear();  // views among them are to go back before the outcome tells that the task is over
     if (runtime.context_exit(context.get()) != 0) {
         return false;
     }
@@ -174,7 +175,6 @@ bool Runner::run_plain(const Job &job, std::uint32_t index, CallArguments &call,
     if (is_plain_value(result.get())) {
         return finish(job, index, AIOMQ_OK, std::move(result), ret);
     }
-    call.clear();
     return run_awaitable(job, index, std::move(context), std::move(result), ret);
 }
 

@@ -50,6 +50,8 @@ bool runtime_init(PyObject *support) {
                           resolve("PyContext_Enter", fresh.context_enter) &&
                           resolve("PyContext_Exit", fresh.context_exit) &&
                           resolve("PyObject_VectorcallDict", fresh.vectorcall) &&
+                          resolve("PyObject_GetBuffer", fresh.get_buffer) &&
+                          resolve("PyBuffer_Release", fresh.release_buffer) &&
                           take(support, "EncodeError", fresh.encode_error) &&
                           take(support, "RemoteFailure", fresh.remote_failure) &&
                           take(support, "DecodeFailure", fresh.decode_failure) &&

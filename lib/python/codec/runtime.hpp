@@ -7,6 +7,21 @@
 
 namespace aiomq::py {
 
+/// CPython's Py_buffer, whose layout the limited API promises from 3.11 on.
+struct BufferView {
+    void *data;
+    PyObject *object;
+    Py_ssize_t bytes;
+    Py_ssize_t item_bytes;
+    int readonly;
+    int dimensions;
+    char *format;
+    Py_ssize_t *shape;
+    Py_ssize_t *strides;
+    Py_ssize_t *suboffsets;
+    void *internal;
+};
+
 /// Filled by runtime_init() and never changed: the objects live as long as the process.
 struct Runtime {
     // Not in the limited API, but exported with these signatures by 3.10 to 3.13.
@@ -16,11 +31,13 @@ struct Runtime {
     int (*context_exit)(PyObject *context);
     PyObject *(*vectorcall)(PyObject *callable, PyObject *const *arguments, std::size_t count,
                             PyObject *keywords);
+    int (*get_buffer)(PyObject *object, BufferView *view, int flags);
+    void (*release_buffer)(BufferView *view);
 
     PyObject *encode_error;     // _codec.EncodeError
     PyObject *remote_failure;   // _bridge.RemoteFailure
     PyObject *decode_failure;   // _bridge.DecodeFailure
-    PyObject *dumps;            // pickle.dumps
+    PyObject *dumps;            // _buffers.dumps
     PyObject *loads;            // pickle.loads
     PyObject *as_coroutine;     // _bridge.as_coroutine
     PyObject *cancelled_error;  // asyncio.CancelledError

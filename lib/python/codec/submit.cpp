@@ -27,7 +27,7 @@ PyObject *as_task_id(int error, std::uint64_t id) {
     return error != 0 ? PyLong_FromLong(error) : PyLong_FromUnsignedLongLong(id);
 }
 
-PyObject *submit(aiomq_pool *pool, const Encoder &encoder, aiomq_task &task) {
+PyObject *submit(aiomq_pool *pool, Encoder &encoder, aiomq_task &task) {
     std::uint64_t id = 0;
     task.struct_bytes = sizeof(task);
     task.payload_bytes = encoder.words() * sizeof(std::uint64_t);
@@ -35,6 +35,14 @@ PyObject *submit(aiomq_pool *pool, const Encoder &encoder, aiomq_task &task) {
         std::uint64_t words[kCopiedWords];
         encoder.write(words);
         task.payload = words;
+        const int error = aiomq_pool_submit(pool, &task, &id);
+        return as_task_id(error, id);
+    }
+    if (const Place *place = encoder.use_place(pool); place != nullptr) {
+        encoder.write(place->block);
+        task.payload = place->block;
+        task.payload_bytes = place->room + place->bytes;
+        task.flags |= AIOMQ_TASK_ADOPT | AIOMQ_TASK_KEEP;
         const int error = aiomq_pool_submit(pool, &task, &id);
         return as_task_id(error, id);
     }

@@ -19,6 +19,7 @@ bool has_content(const Node &node, const Node &after) {
         case ValueKind::BYTES:
         case ValueKind::PICKLE:
         case ValueKind::DICT:
+        case ValueKind::BUFFERED:
             return node.count != 0;
         case ValueKind::LIST:
         case ValueKind::TUPLE:
@@ -46,6 +47,14 @@ void fill(std::uint64_t *words, const void *data, std::uint64_t bytes, std::uint
 }
 
 }  // namespace
+
+/// Zeros from @from to @to, which is returned.
+std::uint64_t *Writer::fill_up(std::uint64_t *from, std::uint64_t *to) {
+    while (from != to) {
+        *from++ = 0;
+    }
+    return to;
+}
 
 std::uint64_t *Writer::take(std::uint64_t words) {
     std::uint64_t *taken = end_;
@@ -155,6 +164,9 @@ void Writer::write_value(std::uint64_t *at) {
         case ValueKind::DICT:
             write_mapping(node.count, at + 2);
             break;
+        case ValueKind::BUFFERED:
+            write_buffered(node, at + 2);
+            break;
     }
 }
 
@@ -174,6 +186,35 @@ void Writer::write_bytes(const Node &node, std::uint64_t *pointer) {
     const std::uint64_t words = words_of_bytes(node.count);
     *pointer = list_pointer(distance(pointer, end_), ElementSize::kByte, node.count);
     fill(take(words), node.data, node.count, words);
+}
+
+void Writer::write_buffered(const Node &node, std::uint64_t *pointer) {
+    const Pickled &pickled = *node.pickled;
+    *pointer = struct_pointer(distance(pointer, end_), kBufferedSize);
+    std::uint64_t *buffered = take(kBufferedSize.words());
+    Node pickle{};
+    pickle.data = PyBytes_AsString(pickled.bytes.get());
+    pickle.count = static_cast<std::uint32_t>(PyBytes_Size(pickled.bytes.get()));
+    write_bytes(pickle, buffered);
+    const std::uint64_t words = std::uint64_t{node.count} * kBufferSize.words();
+    buffered[1] = list_pointer(distance(buffered + 1, end_), ElementSize::kComposite, words);
+    *take(1) = composite_tag(node.count, kBufferSize);
+    std::uint64_t *element = take(words);
+    for (const Buffer &buffer : pickled.buffers) {
+        const std::uint64_t content = words_of_bytes(buffer.bytes());
+        element[0] = buffer.bytes();
+        element[1] = 0;
+        if (const std::uint64_t *placed = plan_.placed_at(buffer); placed != nullptr) {
+            element[1] =
+                list_pointer(distance(element + 1, placed), ElementSize::kEightBytes, content);
+        } else if (content != 0) {
+            element[1] =
+                list_pointer(distance(element + 1, buffers_), ElementSize::kEightBytes, content);
+            fill(buffers_, buffer.data(), buffer.bytes(), content);
+            buffers_ = fill_up(buffers_ + content, buffers_ + aligned_words(content));
+        }
+        element += kBufferSize.words();
+    }
 }
 
 void Writer::write_mapping(std::uint32_t count, std::uint64_t *pointer) {

@@ -12,7 +12,12 @@ namespace aiomq::py {
 class Writer {
   public:
     /// @words: room for as many words as the plan has counted, root pointer included.
-    Writer(const Plan &plan, std::uint64_t *words) : next_(plan.nodes()), end_(words) {}
+    Writer(const Plan &plan, std::uint64_t *words)
+        : plan_(plan), next_(plan.nodes()), end_(words), buffers_(words + plan.words_in_order()) {
+        if (plan.words() != plan.words_in_order()) {
+            buffers_ = fill_up(buffers_, words + aligned_words(plan.words_in_order()));
+        }
+    }
 
     /// A message with one Value.
     void write_value_root();
@@ -27,6 +32,7 @@ class Writer {
     const std::uint64_t *end() const { return end_; }
 
   private:
+    static std::uint64_t *fill_up(std::uint64_t *from, std::uint64_t *to);
     std::uint64_t *take(std::uint64_t words);
     void write_value(std::uint64_t *at);
     void write_column(std::uint64_t *pointer);
@@ -36,12 +42,15 @@ class Writer {
     void write_mapping_fields(std::uint64_t *at);
     void write_text(const Node &node, std::uint64_t *pointer);
     void write_bytes(const Node &node, std::uint64_t *pointer);
+    void write_buffered(const Node &node, std::uint64_t *pointer);
     void write_values(std::uint32_t count, std::uint64_t *pointer);
     void write_scalars(std::uint32_t count, std::uint64_t *pointer);
     void write_joined(const Node &head, std::uint64_t *pointers);
 
+    const Plan &plan_;
     const Node *next_;
     std::uint64_t *end_;
+    std::uint64_t *buffers_;  // where the next one goes
 };
 
 }  // namespace aiomq::py
