@@ -317,12 +317,12 @@ enum aiomq_task_flags {
     AIOMQ_TASK_ADOPT = 1,    /**< `payload` came from aiomq_pool_alloc(): no copy; the pool owns it
                                  once submit has succeeded for this task */
     AIOMQ_TASK_PROGRESS = 2, /**< deliver items as they finish, not only at the task's end */
-    AIOMQ_TASK_KEYED = 4, /**< run it on the worker that `key` belongs to: the same key goes to the
+    AIOMQ_TASK_KEYED = 4,  /**< run it on the worker that `key` belongs to: the same key goes to the
                                same worker while that lives */
-    AIOMQ_TASK_KEEP =
-        8 /**< with ADOPT: the memory stays the caller's, too, who may read it, submit it
-                             again, and calls aiomq_pool_free() when done; it is given back when no task
-                             has it any more either */
+    AIOMQ_TASK_KEEP = 8,   /**< with ADOPT: the memory stays the caller's, too: to read, to submit
+                               again, and to give to aiomq_pool_free() when done */
+    AIOMQ_TASK_FOLLOW = 16 /**< with KEYED: for work that the worker has under way; one that retires
+                               takes it, too, while it runs something, and counts it for nothing */
 };
 
 /** One task: a function and its payload, applied to `items` items. Zero it, set struct_bytes. */

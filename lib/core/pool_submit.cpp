@@ -102,11 +102,12 @@ void Pool::locked_room() {
 }
 
 int Pool::check_task(const aiomq_task &task) const {
-    constexpr std::uint32_t kFlags =
-        AIOMQ_TASK_ADOPT | AIOMQ_TASK_PROGRESS | AIOMQ_TASK_KEYED | AIOMQ_TASK_KEEP;
+    constexpr std::uint32_t kFlags = AIOMQ_TASK_ADOPT | AIOMQ_TASK_PROGRESS | AIOMQ_TASK_KEYED |
+                                     AIOMQ_TASK_KEEP | AIOMQ_TASK_FOLLOW;
     const bool data = task.kind >= AIOMQ_KIND_BYTES;
     if (task.struct_bytes != sizeof(aiomq_task) || task.kind > AIOMQ_KIND_ERROR ||
         (task.flags & ~kFlags) != 0 ||
+        (task.flags & (AIOMQ_TASK_KEYED | AIOMQ_TASK_FOLLOW)) == AIOMQ_TASK_FOLLOW ||
         (task.flags & (AIOMQ_TASK_ADOPT | AIOMQ_TASK_KEEP)) == AIOMQ_TASK_KEEP || task.items == 0 ||
         task.items > kMaxItems || task.retries > kMaxRetries || task.queue >= rings_.size() ||
         task.function >= segment_->header().functions.load_relaxed() ||

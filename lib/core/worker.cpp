@@ -45,7 +45,7 @@ int Worker::claim_one(const aiomq_job *&ret_job) {
     if (!is_ready_) return -EPROTO;
     if (retiring()) {
         settle();
-        return -ESHUTDOWN;
+        return running_ > 0 && claim_follow_up(ret_job) ? 1 : -ESHUTDOWN;
     }
     const std::uint32_t slots = segment_->layout().slots;
     if (segment_->header().keyed.load_relaxed() != 0) take_inbox();
@@ -86,6 +86,30 @@ bool Worker::claim_keyed(Served &served, const aiomq_job *&ret_job) {
             continue;
         ret_job = &begin_job(hint.slot, word).view;
         return true;
+    }
+    return false;
+}
+
+/// Takes the next task that belongs to what a retiring worker has under way. The others wait for a
+/// successor.
+bool Worker::claim_follow_up(const aiomq_job *&ret_job) {
+    if (segment_->header().keyed.load_relaxed() == 0) return false;
+    take_inbox();
+    for (Served &served : served_) {
+        for (auto hint = served.keyed.begin(); hint != served.keyed.end();) {
+            SlotWord word;
+            if ((segment_->request(hint->slot).flags & AIOMQ_TASK_FOLLOW) == 0) {
+                ++hint;
+                continue;
+            }
+            const NamedSlot named = *hint;
+            hint = served.keyed.erase(hint);
+            if (!aiomq::claim_keyed(segment_->slot(named.slot), named.generation, index_,
+                                    incarnation_, word))
+                continue;
+            ret_job = &begin_job(named.slot, word).view;
+            return true;
+        }
     }
     return false;
 }
@@ -182,12 +206,13 @@ int Worker::start(std::uint32_t handle, std::uint32_t &ret_item) {
 int Worker::start_next(Job &job, std::uint32_t &ret_item, std::uint32_t stamp) {
     if (!job.many) {
         if (job.started != 0) return -ENODATA;
-        if (retiring()) return -ESHUTDOWN;
+        if (retiring() && (job.view.flags & AIOMQ_TASK_FOLLOW) == 0) return -ESHUTDOWN;
         ret_item = 0;
         start_only_item(segment_->slot(job.slot), stamp);
         return 0;
     }
-    if (retiring() && !nothing_left(job)) return -ESHUTDOWN;
+    if (retiring() && (job.view.flags & AIOMQ_TASK_FOLLOW) == 0 && !nothing_left(job))
+        return -ESHUTDOWN;
     if (!all_withdrawn(job) && !room_in(job)) return -ENOMEM;
     if (start_item(segment_->slot(job.slot), ret_item)) return 0;
     if (job.finished == job.started) finish_job(job);

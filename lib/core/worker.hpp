@@ -191,8 +191,9 @@ class Worker {
     void check_claims();
     void take_hint(NamedSlot hint);
     bool claim_keyed(Served &served, const aiomq_job *&ret_job);
+    bool claim_follow_up(const aiomq_job *&ret_job);
     void count_memory();
-    void look_at_limits();
+    void look_at_limits(const Job &job);
     void take_no_more();
     int damaged();
     bool something_there(bool wants_tasks) const;

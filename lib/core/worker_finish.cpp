@@ -93,7 +93,7 @@ int Worker::complete(std::uint32_t handle, const aiomq_item &item) {
     // What is said of a dead worker's thread must not name an item that had ended.
     if (area_->current.load_relaxed() == (std::uint64_t{job->slot + 1} << 32 | item.index))
         area_->current.store_relaxed(0);
-    if (has_limits_) look_at_limits();
+    if (has_limits_) look_at_limits(*job);
     return end_item(*job);
 }
 

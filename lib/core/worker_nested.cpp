@@ -10,7 +10,7 @@
 namespace aiomq {
 namespace {
 
-constexpr std::uint32_t kMostFlags = AIOMQ_TASK_PROGRESS | AIOMQ_TASK_KEYED;
+constexpr std::uint32_t kMostFlags = AIOMQ_TASK_PROGRESS | AIOMQ_TASK_KEYED | AIOMQ_TASK_FOLLOW;
 
 bool is_data(std::uint16_t kind) { return kind >= AIOMQ_KIND_BYTES; }
 

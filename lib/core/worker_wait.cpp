@@ -134,9 +134,10 @@ void Worker::take_no_more() {
 }
 
 /// After an item, in a group with limits: has this process done its share?
-void Worker::look_at_limits() {
+void Worker::look_at_limits(const Job &job) {
     const WorkerRecord &record = segment_->record(index_);
-    if (record.max_tasks != 0 && ++completed_ >= record.max_tasks) take_no_more();
+    const bool counts = (job.view.flags & AIOMQ_TASK_FOLLOW) == 0;
+    if (counts && record.max_tasks != 0 && ++completed_ >= record.max_tasks) take_no_more();
     if (record.max_memory_bytes == 0) return;
     const std::uint64_t now = sys::monotonic_coarse_ns();
     if (now - memory_seen_ns_ < kMemoryLookNs) return;

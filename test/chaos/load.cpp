@@ -145,6 +145,7 @@ void Load::choose_limits(Draft &draft) {
     aiomq_task &task = draft.task;
     if (one_in(10)) {
         task.flags |= AIOMQ_TASK_KEYED;
+        if (one_in(3)) task.flags |= AIOMQ_TASK_FOLLOW;
         task.key = below(32);
     }
     if (one_in(3)) live.retries = static_cast<std::uint32_t>(one_in(4) ? 50 : 1 + below(3));

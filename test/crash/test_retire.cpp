@@ -305,6 +305,45 @@ TEST(Retire, ByATaskReplacesItsWorkerAfterIt) {
     expect_no_death(pool);
 }
 
+TEST(Retire, TakesWhatFollowsOnItsWorkAndNothingElse) {
+    GroupOptions group;
+    group.max_tasks = 1;
+    group.concurrency = 4;
+    TestPool pool({.groups = {group}});
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    const pid_t pid = pool.worker_stats(0).pid;
+    GoSignal go;
+    const auto held = pool.submit("wait_for_file", go.path());
+    wait_running(pool, 0);
+    EXPECT_EQ(pool.submit("pid") != 0, true);  // its share is done, so it retires
+    pool.wait_until([&] { return pool.worker_stats(0).state == AIOMQ_WORKER_RETIRING; });
+    aiomq_task task{};
+    task.struct_bytes = sizeof task;
+    task.flags = AIOMQ_TASK_KEYED;
+    task.items = 1;
+    task.key = 7;
+    const auto other = pool.submit_task("pid", task);
+    task.flags |= AIOMQ_TASK_FOLLOW;
+    std::vector<std::uint64_t> following;
+    for (int i = 0; i < 5; ++i) following.push_back(pool.submit_task("pid", task));
+    task.items = 3;
+    following.push_back(pool.submit_task("pid_of_item", task));
+    pool.wait_until([&] {
+        pool.collect_some();
+        return pool.outcomes().size() >= 1 + 5 + 3;
+    });
+    for (const auto id : following)
+        EXPECT_EQ(pool.outcome(id, id == following.back() ? 2 : 0).integer, pid);
+    go.give();
+    pool.collect_all();
+    EXPECT_EQ(pool.outcome(held).status, AIOMQ_OK);
+    EXPECT_NE(pool.outcome(other).integer, pid);
+    task.flags = AIOMQ_TASK_FOLLOW;
+    task.items = 1;
+    EXPECT_EQ(aiomq_pool_submit(pool.get(), &task, nullptr), -EINVAL) << "without a key";
+    expect_no_death(pool);
+}
+
 TEST(MaxTasks, GivesEveryProcessItsShareAndNoMore) {
     GroupOptions group;
     group.max_tasks = 5;

@@ -1,6 +1,7 @@
 /* retire.pml: workers that are asked to leave, and a pool that is closed because all of them were.
  *
- * What is modelled   worker*.cpp (retire, take_no_more, ready, claim_one, start_next, finish_job, sleep),
+ * What is modelled   worker*.cpp (retire, take_no_more, ready, claim_one, claim_follow_up,
+ *                    start_next, finish_job, sleep),
  *                    supervisor*.cpp (on_signal, become_ready, on_exit, schedule_respawn, all_were_asked,
  *                    depart, maybe_end), recovery.cpp (recover_claimed, locked_fail_all), pool.cpp
  *                    (locked_close).
@@ -9,6 +10,8 @@
  *                    the supervisor; someone who asks single workers to leave, ASKS times, more than
  *                    kTogetherNs apart, and with ALL once both in one moment, as a service manager does; a
  *                    killer with KILLS kills, between any two steps of a worker.
+ *                    With FOLLOW the last task follows what runs: workers that retire claim it, too, if
+ *                    they are told of it.
  * Properties         every item has one outcome and starts once (assertions); nothing that ran is lost by
  *                    retiring, which is never taken for a death; a pool is closed only if all were asked at
  *                    once, and then nobody is started any more, if nobody was killed (assertions). All
@@ -81,7 +84,12 @@ bit all_asked;
 #else
 #define BUSY ((MINE(0) && runs[0]) || (MINE(TASKS - 1) && runs[TASKS - 1]))
 #endif
-#define CAN_START(s) (MINE(s) && !runs[s] && (!retiring[w] || next[s] == end[s]))
+#ifdef FOLLOW
+#define FOLLOWS(s) ((s) == TASKS - 1)
+#else
+#define FOLLOWS(s) 0
+#endif
+#define CAN_START(s) (MINE(s) && !runs[s] && (!retiring[w] || FOLLOWS(s) || next[s] == end[s]))
 
 /* start_next(): the item, or DONE when none is left. */
 inline start(s) {
@@ -120,6 +128,11 @@ serves: do
                 s = 0
             :: empty(ring)
             fi
+        :: atomic {
+                FOLLOWS(TASKS - 1) && retiring[w] && BUSY && phase[TASKS - 1] == READY ->
+                phase[TASKS - 1] = CLAIMED; /* claim_follow_up() */
+                owner[TASKS - 1] = OWNER(w)
+            }
         :: CAN_START(0) -> start(0)
         :: TASKS > 1 && CAN_START(TASKS - 1) -> start(TASKS - 1)
         :: MINE(0) && runs[0] -> runs[0] = 0

@@ -221,6 +221,7 @@ MODELS = {
             "TASKS=1",
             "ALL TASKS=1",
             "ALL ASKS=0 ITEMS=1",
+            "FOLLOW ITEMS=1",
             "ALL ASKS=0 TASKS=1 KILLS=1",
         ),
         mutants=(
