@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextvars
 import os
 import signal
 import sys
@@ -29,6 +30,29 @@ def make_add(a: int, b: int = 0) -> Any:
 
 async def same(value: Any) -> Any:
     return value
+
+
+counted: contextvars.ContextVar[int] = contextvars.ContextVar("counted", default=0)
+
+
+def count_in_context(_value: Any = None) -> int:
+    """How many calls its context has seen."""
+    counted.set(counted.get() + 1)
+    return counted.get()
+
+
+async def count_in_context_later(_value: Any = None) -> int:
+    await asyncio.sleep(0)
+    return count_in_context()
+
+
+def make_count_in_context(value: Any = None) -> Any:
+    count_in_context()
+    return count_in_context_later(value)
+
+
+def refuse_in_context(_value: Any = None) -> NoReturn:
+    raise LookupError(str(count_in_context()))
 
 
 def plain_same(value: Any) -> Any:

@@ -32,6 +32,7 @@ from aiomq._options import digest
         ("timeout", "1", "timeout must be a number of seconds, not str"),
         ("timeout", True, "timeout must be a number of seconds, not bool"),
         ("timeout", -math.inf, "timeout must not be negative"),
+        ("isolate", 0, "isolate must be a bool, not int"),
     ],
 )
 async def test_a_bad_option_of_a_call_is_named(option: str, value: Any, error: str) -> None:
@@ -192,3 +193,25 @@ async def test_join_with_a_timeout() -> None:
 def test_public_errors_are_timeouts() -> None:
     assert issubclass(aiomq.StartExpired, TimeoutError)
     assert issubclass(aiomq.TaskTimeout, TimeoutError)
+
+
+@pytest.mark.versions
+async def test_plain_functions_that_are_not_isolated_share_a_context() -> None:
+    async with Pool(1) as pool:
+        together = pool.options(isolate=False)
+        assert await pool.map(calls.count_in_context, range(4)) == [1] * 4
+        assert await together.map(calls.count_in_context, range(4)) == [1, 2, 3, 4]
+        assert await together.apply(calls.count_in_context) == 5
+        with pytest.raises(LookupError, match="6"):
+            await together.apply(calls.refuse_in_context)
+        # What must be awaited has a context of its own, which begins as the shared one.
+        assert await together.apply(calls.make_count_in_context) == 8
+        assert await together.map(calls.count_in_context_later, range(4)) == [1] * 4
+        assert await together.map(calls.make_count_in_context, range(3)) == [9, 10, 11]
+        assert await pool.apply(calls.count_in_context) == 1
+        assert await together.apply(nested_counts) == [11, 12]
+
+
+async def nested_counts() -> list[int]:
+    together = aiomq.current_pool().options(isolate=False)
+    return [await together.apply(calls.count_in_context) for _ in range(2)]

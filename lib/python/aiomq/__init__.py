@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from aiomq._share import Shared
     from aiomq._state import worker_state
     from aiomq._stats import PoolStats, QueueStats, WorkerStats
+    from aiomq._stream import Stream
     from aiomq._task import Task
     from aiomq._unordered import UnorderedResult, as_completed
 
@@ -50,6 +51,7 @@ __all__ = [
     "RemoteError",
     "Shared",
     "StartExpired",
+    "Stream",
     "Task",
     "TaskInfo",
     "TaskTimeout",
@@ -76,6 +78,7 @@ _homes = {
     "RemoteError": "_errors",
     "Shared": "_share",
     "StartExpired": "_errors",
+    "Stream": "_stream",
     "Task": "_task",
     "TaskInfo": "_current",
     "TaskTimeout": "_errors",

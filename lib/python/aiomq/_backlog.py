@@ -7,14 +7,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiomq import _abi
+from aiomq._options import NONE
 from aiomq._trouble import NO_ROOM, raise_for
 
 if TYPE_CHECKING:
     from aiomq._options import Options
     from aiomq._submitter import Submitter
     from aiomq._task import Task
-
-_NO_OPTIONS = (0, 0, 0, 0, 0, 0)
 
 
 class Waiting(NamedTuple):
@@ -63,7 +62,7 @@ class Backlog:
                     call.key,
                     call.start_within_ns,
                     call.timeout_ns,
-                ) = options or _NO_OPTIONS
+                ) = (options or NONE)[:6]
                 call.user = dispatcher.next_user()
                 call.payload = ctypes.cast(ctypes.c_char_p(payload), ctypes.c_void_p)
                 call.payload_bytes = len(payload)

@@ -214,6 +214,7 @@ if TYPE_CHECKING:
             deadline_ns: int,
             plain: bool = False,
             timed: bool = False,
+            shared: bool = False,
         ) -> tuple[int, int]:
             """Start items of a job until something ends it; (reason, items that suspended).
 
@@ -221,7 +222,8 @@ if TYPE_CHECKING:
             run; 2 `permits` items have suspended; 3 CLOCK_MONOTONIC has passed deadline_ns; or a
             negative errno. After -ENOMEM call again with the same job when there is room: a result
             may wait in here. -EBADMSG: an item before first_index. `plain`: calling the function is
-            known to make no coroutine; it then runs in a context of its own but is no current task.
+            known to make no coroutine; it then runs in a context of its own, or with `shared` in
+            one for all of them, but is no current task.
             `timed`: note in started_ns when each item starts. Raises what a hook raises.
             """
 

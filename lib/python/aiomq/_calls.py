@@ -13,6 +13,7 @@ from aiomq._task import Task
 
 if TYPE_CHECKING:
     from aiomq._dispatcher import Dispatcher
+    from aiomq._stream import Stream
     from aiomq._submitter import Submitter
     from aiomq._unordered import UnorderedResult
 
@@ -42,6 +43,7 @@ class PoolCalls:
         retries: int = 0,
         start_within: float | None = None,
         timeout: float | None = None,
+        isolate: bool = True,
     ) -> PoolCalls:
         """The same pool, for calls with these options; they hold for each call and map made there.
 
@@ -58,10 +60,15 @@ class PoolCalls:
             nevertheless has that outcome. What does not end within the pool's `grace`, a plain
             function for example, is stopped by killing its worker; the caller's TaskTimeout says
             where it was stuck.
+        isolate: False: plain functions run in one context of their worker, instead of each call
+            in a copy of its own, which is faster for tiny ones; what a call sets in a ContextVar,
+            the calls after it see. Coroutine functions have contexts of their own in any case.
 
         Raises TypeError or ValueError naming the argument.
         """
-        chosen = options(self._dispatcher.queues, queue, key, retries, start_within, timeout)
+        chosen = options(
+            self._dispatcher.queues, queue, key, retries, start_within, timeout, isolate
+        )
         return PoolCalls(self._dispatcher, chosen)
 
     @overload
@@ -118,6 +125,57 @@ class PoolCalls:
             () if args is None else tuple(args),
             {} if kwds is None else dict(kwds),
             True,
+            self._options,
+        )
+
+    @overload
+    def stream(
+        self,
+        fn: Callable[..., AsyncIterable[R]],
+        args: Iterable[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+        *,
+        buffersize: int = 64,
+    ) -> Stream[R]: ...
+    @overload
+    def stream(
+        self,
+        fn: Callable[..., Iterable[R]],
+        args: Iterable[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+        *,
+        buffersize: int = 64,
+    ) -> Stream[R]: ...
+    def stream(
+        self,
+        fn: Callable[..., Any],
+        args: Iterable[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+        *,
+        buffersize: int = 64,
+    ) -> Stream[Any]:
+        """Run a generator or asynchronous generator in a worker; gives what it yields as it does.
+
+            async for row in pool.stream(read_rows, (path,)):
+                ...
+
+        Starts at once. The generator waits when `buffersize` values wait in its worker to be
+        taken, while at most twice as many are on their way, so it never runs far ahead. It is one
+        call: options hold for it as a whole, and it is not run again, so `retries` must be 0.
+        close() waits for streams that have begun. Leaving an `async for` early ends the generator.
+
+        Raises ValueError or TypeError naming what is wrong; the rest as submit(). Iterating raises
+        what the generator does, after its last value; pickle.PicklingError for a value that can't
+        be sent; WorkerDied.
+        """
+        from aiomq._stream import start
+
+        return start(
+            self._dispatcher.here(),
+            fn,
+            () if args is None else tuple(args),
+            {} if kwds is None else dict(kwds),
+            buffersize,
             self._options,
         )
 

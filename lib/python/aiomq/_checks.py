@@ -44,6 +44,13 @@ def text(name: str, value: Any) -> str:
     return value
 
 
+def truth(name: str, value: Any) -> bool:
+    """A bool; raises TypeError naming it."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+    return value
+
+
 def texts(name: str, value: Any) -> list[str]:
     """A sequence of names; a str is one name, not a sequence of them."""
     if isinstance(value, (str, bytes)):

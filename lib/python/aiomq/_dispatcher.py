@@ -247,6 +247,8 @@ class Dispatcher(Submitter):
             self.life.end_text = "pool is closed"
             lib.aiomq_pool_close(self.life.address, _abi.CLOSE_DISCARD)
             self._fail_all([*self.backlog.take_all(), *self.feeds])
+            for stream in list(self.streams):
+                stream.cancel()
         for feed in list(self.feeds):
             feed._feed()
         for outpost in list(self._outposts.values()):
@@ -256,6 +258,8 @@ class Dispatcher(Submitter):
     def drained(self) -> None:
         """Close the pool itself once nothing waits to be submitted."""
         if not self.life.closing or not self.life.address or self.backlog or self.feeds:
+            return
+        if self.streams:
             return
         if not any(outpost.waits() for outpost in list(self._outposts.values())):
             lib.aiomq_pool_close(self.life.address, 0)

@@ -103,7 +103,9 @@ class Map:
     ) -> M:
         """A new map; submits its first window if a loop is running. Raises as Pool.map()."""
         dispatcher.check_owner()
-        result = cls(dispatcher, dispatcher.function(function), iterable, how, options, **more)
+        result = cls(
+            dispatcher, dispatcher.function(function, options), iterable, how, options, **more
+        )
         try:
             asyncio.get_running_loop()
         except RuntimeError:

@@ -14,8 +14,8 @@ import asyncio
 import ctypes
 import errno
 import os
+import weakref
 from collections import deque
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,7 +25,7 @@ from aiomq._calls import PoolCalls
 from aiomq._encode import encode_arguments, encode_chunk
 from aiomq._item import Item
 from aiomq._pure import _decode_completion
-from aiomq._reference import Folding, name_of
+from aiomq._reference import Function, name_of, sharing
 from aiomq._task import Task
 from aiomq._trouble import NO_ROOM, call_error, item_error
 
@@ -153,6 +153,7 @@ class NestedDispatcher:
         self.index = index
         self.loop = hub.loop
         self.feeds = hub.feeds
+        self.streams: weakref.WeakSet[Any] = weakref.WeakSet()
         self.queues = hub.pump.queues
         self.workers = hub.pump.workers
         self.childconcurrency = hub.pump.permits
@@ -187,9 +188,10 @@ class NestedDispatcher:
         self._hub.users += 1
         return self._hub.users
 
-    def function(self, function: Callable[..., Any] | Folding) -> bytes:
+    def function(self, function: Function, options: Options | None = None) -> bytes:
         """The function's name, by which it travels."""
-        return name_of(function).encode()
+        name = name_of(function)
+        return (sharing(name) if options is not None and options.shared else name).encode()
 
     def sizer(self, _function: bytes) -> NestedDispatcher:
         """Chunks of one item."""
@@ -212,14 +214,15 @@ class NestedDispatcher:
 
     def submit(
         self,
-        function: Callable[..., Any],
+        function: Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         wait: bool,
         options: Options | None,
+        follows: bool = False,
     ) -> Task[Any]:
         """As Dispatcher.submit()."""
-        name = self.function(function)
+        name = self.function(function, options)
         try:
             payload = encode_arguments(args, kwargs)
         except EncodeError as error:

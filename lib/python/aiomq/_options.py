@@ -12,7 +12,7 @@ _RETRIES_MAX = 1_000_000
 
 
 class Options(NamedTuple):
-    """The fields of an aiomq_task that a call's options set. The codec reads them by position."""
+    """The fields of an aiomq_task that a call's options set. The codec reads the first six."""
 
     flags: int
     queue: int
@@ -20,6 +20,10 @@ class Options(NamedTuple):
     key: int
     start_within_ns: int
     timeout_ns: int
+    shared: bool  # not isolated: this one goes with the function
+
+
+NONE = Options(0, 0, 0, 0, 0, 0, False)
 
 
 def options(
@@ -29,6 +33,7 @@ def options(
     retries: int,
     start_within: float | None,
     timeout: float | None,
+    isolate: bool,
 ) -> Options | None:
     """The options, checked; None if they ask for nothing. Raises as PoolCalls.options()."""
     checked = Options(
@@ -38,6 +43,7 @@ def options(
         0 if key is None else digest(key),
         0 if start_within is None else _checks.nanoseconds("start_within", start_within),
         0 if timeout is None else _checks.nanoseconds("timeout", timeout),
+        not _checks.truth("isolate", isolate),
     )
     return checked if any(checked) else None
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiomq._dispatcher import Dispatcher
     from aiomq._map import Chunk
     from aiomq._options import Options
-    from aiomq._reference import Folding
+    from aiomq._reference import Function
     from aiomq._task import Task
 
 
@@ -71,23 +71,24 @@ class Outpost(Submitter):
 
     # --- what must not meet the pool's end --------------------------------------------------------
 
-    def function(self, function: Callable[..., Any] | Folding) -> int:
+    def function(self, function: Function, options: Options | None = None) -> int:
         """As Submitter.function()."""
         with self.life.gate:
             self.check_open()
-            return super().function(function)
+            return super().function(function, options)
 
     def submit(
         self,
-        function: Callable[..., Any],
+        function: Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         wait: bool,
         options: Options | None,
+        follows: bool = False,
     ) -> Task[Any]:
         """As Submitter.submit()."""
         with self.life.gate:
-            return super().submit(function, args, kwargs, wait, options)
+            return super().submit(function, args, kwargs, wait, options, follows)
 
     def submit_chunk(
         self,
@@ -132,7 +133,7 @@ class Outpost(Submitter):
 
     def waits(self) -> bool:
         """Whether anything waits here to be submitted."""
-        return not self.loop.is_closed() and bool(self.backlog or self.feeds)
+        return not self.loop.is_closed() and bool(self.backlog or self.feeds or self.streams)
 
     def call_room(self) -> None:
         """There may be room, or results that make some."""

@@ -32,7 +32,7 @@ from aiomq._current import TaskInfo
 from aiomq._item import Item, enter_task, leave_task, register_task
 from aiomq._loans import Lender
 from aiomq._main import importing
-from aiomq._reference import is_plain, resolve
+from aiomq._reference import is_plain, label_of, resolve, shares_context
 from aiomq._report import report_of
 from aiomq._stuck import waiting_stack
 
@@ -54,6 +54,7 @@ class _Job(NamedTuple):
     number: int  # of the function
     function: Callable[..., Any]
     plain: bool
+    shared: bool  # plain calls share a context
     arguments: Any
     first: int
     timeout_ns: int
@@ -109,7 +110,7 @@ class Pump:
         self._running = 0  # parked items
         self._live: dict[int, dict[int, Item]] = {}  # job -> index -> parked item
         self._parked: dict[int, _Job] = {}  # jobs with parked items
-        self._functions: dict[int, tuple[Callable[..., Any], bool]] = {}
+        self._functions: dict[int, tuple[Callable[..., Any], bool, bool]] = {}
         self._names: dict[int, str] = {}  # of functions that were asked for
         self._timers: dict[Item, asyncio.TimerHandle] = {}  # of parked items with a timeout
         self._expired: dict[Item, str] = {}  # cancelled by their timers; what to tell of them
@@ -198,6 +199,7 @@ class Pump:
                 deadline,
                 job.plain,
                 job.timeout_ns != 0,
+                job.shared,
             )
             self.starting = False
             before, now = now, monotonic_ns()
@@ -238,7 +240,7 @@ class Pump:
         assert job is not None and job.handle == handle
         name = self._names.get(job.number)
         if name is None:
-            name = self._names[job.number] = self._name_of(job.number)
+            name = self._names[job.number] = label_of(self._name_of(job.number))
         timeout = job.timeout_ns / 1e9 if job.timeout_ns else None
         return TaskInfo(job.id, index, job.attempt, name, timeout)
 
@@ -291,7 +293,7 @@ class Pump:
         if count < 0:
             raise OSError(-count, "aiomq_worker_claim: " + lib.aiomq_strerror(count).decode())
         number = claimed.function
-        function, plain = self._functions.get(number) or self._find(number)
+        function, plain, shared = self._functions.get(number) or self._find(number)
         arguments = _bridge.Arguments(
             claimed.kind,
             claimed.integer,
@@ -307,6 +309,7 @@ class Pump:
             number,
             function,
             plain,
+            shared,
             arguments,
             claimed.first_item,
             claimed.timeout_ns,
@@ -316,8 +319,11 @@ class Pump:
         """Parked items, those included that wait for nested calls."""
         return sum(map(len, self._live.values()))
 
-    def _find(self, number: int) -> tuple[Callable[..., Any], bool]:
-        """The function with this number; imported once, unless that fails."""
+    def _find(self, number: int) -> tuple[Callable[..., Any], bool, bool]:
+        """The function with this number; imported once, unless that fails.
+
+        Also whether it is plain, and whether its calls share a context.
+        """
         name = self._name_of(number)
         try:
             with importing():
@@ -328,8 +334,9 @@ class Pump:
             def fail(*_args: Any, **_kwargs: Any) -> NoReturn:
                 raise error
 
-            return fail, True
-        found = self._functions[number] = (function, is_plain(function))
+            return fail, True, False
+        found = (function, is_plain(function), shares_context(name))
+        self._functions[number] = found
         return found
 
     def _name_of(self, number: int) -> str:

@@ -77,8 +77,8 @@ def _submit(
         payload_bytes=len(payload),
     )
     if options is not None:
-        more, task.queue, task.retries, task.key, task.start_within_ns, task.timeout_ns = options
-        task.flags |= more
+        task.flags |= options[0]
+        task.queue, task.retries, task.key, task.start_within_ns, task.timeout_ns = options[1:6]
     task_id = ctypes.c_uint64()
     outcome: int = _lib.aiomq_pool_submit(pool, ctypes.byref(task), ctypes.byref(task_id))
     return outcome or task_id.value

@@ -58,6 +58,7 @@ class Runner:
         self._on_suspend = on_suspend
         self._on_trouble = on_trouble
         self.base_context = contextvars.copy_context()
+        self._shared_context: contextvars.Context | None = None
         self._item: Any = None  # the one that runs; only here, so that references can be counted
         self._spare: Any = None
         self._waiting: dict[int, list[tuple[int, int, Any]]] = {}
@@ -80,6 +81,7 @@ class Runner:
         deadline_ns: int,
         plain: bool = False,
         timed: bool = False,
+        shared: bool = False,
     ) -> tuple[int, int]:
         """See `_bridge`."""
         if self._active:
@@ -88,7 +90,16 @@ class Runner:
         account = accounts.setdefault(job, Account())
         try:
             return self._run(
-                job, account, function, arguments, first_index, permits, deadline_ns, plain, timed
+                job,
+                account,
+                function,
+                arguments,
+                first_index,
+                permits,
+                deadline_ns,
+                plain,
+                timed,
+                shared,
             )
         finally:
             self._active = False
@@ -110,6 +121,7 @@ class Runner:
         deadline_ns: int,
         plain: bool,
         timed: bool,
+        shared: bool,
     ) -> tuple[int, int]:
         suspended = 0
         reason = self._publish_waiting(job)
@@ -139,7 +151,7 @@ class Runner:
             if trouble is not None:
                 self._on_trouble(job, index, trouble)
                 continue
-            step = self._start(function, args, kwargs, plain)
+            step = self._start(function, args, kwargs, plain, shared)
             args = kwargs = None  # type: ignore[assignment]
             if step[0] == _SUSPENDED:
                 suspended += 1
@@ -150,10 +162,20 @@ class Runner:
         return reason, suspended
 
     def _start(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, plain: bool
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Any,
+        plain: bool,
+        shared: bool,
     ) -> _Step:
         """Call the function and run its coroutine up to the first suspension."""
-        context = self.base_context.copy()
+        if plain and shared:
+            if self._shared_context is None:
+                self._shared_context = self.base_context.copy()
+            context = self._shared_context
+        else:
+            context = self.base_context.copy()
         if not plain:
             return self._start_task(context, lambda: function(*args, **kwargs))
         try:
@@ -162,7 +184,7 @@ class Runner:
             return _RAISED, error
         if type(result) in _PLAIN_TYPES:
             return _RETURNED, result
-        return self._start_task(context, lambda: result)
+        return self._start_task(context.copy() if shared else context, lambda: result)
 
     def _start_task(self, context: contextvars.Context, call: Callable[[], Any]) -> _Step:
         """As _start(), while an item is the current task."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _MAIN_NAMES = ("__main__", "__mp_main__")
 _MAX_BYTES = 4000
 _BLOCKING = ":blocking"  # after the name of a function that runs in a thread
+_SHARED = ":shared"  # after the name of a function whose calls share a context
+_STREAM = ":stream"  # after the name of a function whose call is a Stream
 _PICKLED = ":pickled:"  # between a label, and offset and size in the depot
 _REDUCE = ":reduce:"  # between the names of a function and of what folds its results
 _ASYNC_GENERATOR = 0x200  # CO_ASYNC_GENERATOR
@@ -31,7 +33,16 @@ class Folding(NamedTuple):
     reduce: Callable[[Any, Any], Any]
 
 
-def name_of(function: Callable[..., Any] | Folding, depot: Depot | None = None) -> str:
+class Streaming(NamedTuple):
+    """In place of a generator function: what runs it and keeps what it yields."""
+
+    generator: Callable[..., Any]
+
+
+Function = Callable[..., Any] | Folding | Streaming
+
+
+def name_of(function: Function, depot: Depot | None = None) -> str:
     """The reference of a function: its importable name, checked by importing it here.
 
     What no worker could find by name (lambdas, functions inside functions, bound methods, partials,
@@ -39,6 +50,8 @@ def name_of(function: Callable[..., Any] | Folding, depot: Depot | None = None) 
     Raises TypeError for what can't be called, or is an async generator; ValueError, saying why, for
     what can't be imported if there is no depot, or it can't be pickled either.
     """
+    if isinstance(function, Streaming):
+        return name_of_stream(function.generator, depot)
     if isinstance(function, Folding):
         return name_of(function.function, depot) + _REDUCE + name_of(function.reduce, depot)
     if not callable(function):
@@ -46,7 +59,20 @@ def name_of(function: Callable[..., Any] | Folding, depot: Depot | None = None) 
     if unmarked(function) is not function:
         return name_of(unmarked(function), depot) + _BLOCKING
     if isinstance(function, FunctionType) and function.__code__.co_flags & _ASYNC_GENERATOR:
-        raise TypeError(f"{function.__qualname__} is an async generator, which a pool can't run")
+        raise TypeError(f"{function.__qualname__} is an async generator: see Pool.stream()")
+    return _name_of(function, depot)
+
+
+def name_of_stream(function: Callable[..., Any], depot: Depot | None) -> str:
+    """The reference of a function whose call is a Stream. Raises as name_of()."""
+    if not callable(function):
+        raise TypeError(f"the function must be callable, not {type(function).__name__}")
+    if unmarked(function) is not function:
+        raise TypeError("a stream can't be blocking: what it yields would come from a thread")
+    return _name_of(function, depot) + _STREAM
+
+
+def _name_of(function: Callable[..., Any], depot: Depot | None) -> str:
     try:
         return _importable_name(function)
     except ValueError as error:
@@ -89,6 +115,21 @@ def _importable_name(function: Callable[..., Any]) -> str:
     return name
 
 
+def sharing(name: str) -> str:
+    """The reference of the same function, for calls that share a context."""
+    return name + _SHARED
+
+
+def label_of(name: str) -> str:
+    """What people are to read of a reference."""
+    return name.removesuffix(_SHARED).removesuffix(_STREAM)
+
+
+def shares_context(name: str) -> bool:
+    """Whether plain calls of what this refers to share a context."""
+    return name.endswith(_SHARED)
+
+
 def is_by_value(name: str) -> bool:
     """Whether a reference, or a part of it, is to a pickle."""
     return _PICKLED in name
@@ -96,11 +137,15 @@ def is_by_value(name: str) -> bool:
 
 def resolve(name: str) -> Any:
     """In a worker: what a reference names. Raises AttributeError and what its import raises."""
-    name, reduces, reduce = name.partition(_REDUCE)
+    name, reduces, reduce = name.removesuffix(_SHARED).partition(_REDUCE)
     if reduces:
         from aiomq._reduce import folding
 
         return folding(resolve(name), resolve(reduce))
+    if name.endswith(_STREAM):
+        from aiomq._stream import streaming
+
+        return streaming(resolve(name.removesuffix(_STREAM)))
     reference = name.removesuffix(_BLOCKING)
     _, is_pickled, place = reference.rpartition(_PICKLED)
     found = _loaded(place) if is_pickled else unmarked(_find(reference))

@@ -13,14 +13,14 @@ import errno
 import itertools
 import os
 import threading
-from collections.abc import Callable
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from aiomq import _abi, _bridge
 from aiomq._backlog import Backlog, Waiting
 from aiomq._chunks import ChunkSizer
 from aiomq._handle import Handle
-from aiomq._reference import Folding, is_by_value, name_of
+from aiomq._reference import Function, is_by_value, name_of, sharing
 from aiomq._task import Task
 from aiomq._trouble import NO_ROOM, call_error, item_error, raise_for
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aiomq._outpost import Abroad
     from aiomq._share import Shared
     from aiomq._stats import PoolStats
+    from aiomq._stream import Stream
 
 lib = _abi.lib
 
@@ -74,6 +75,7 @@ class Submitter:
         self.loop = None
         self.backlog = Backlog()
         self.feeds: dict[Map, None] = {}  # maps with items left to submit, in order
+        self.streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()  # that have not ended
         self.next_user = life.next_user  # a number for a call that no other call has
 
     def bind(self) -> asyncio.AbstractEventLoop:
@@ -103,14 +105,18 @@ class Submitter:
 
     # --- submitting -------------------------------------------------------------------------------
 
-    def function(self, function: Callable[..., Any] | Folding) -> int:
+    def function(self, function: Function, options: Options | None = None) -> int:
         """The pool's number for a function. Raises TypeError, ValueError as name_of()."""
+        shared = options is not None and options.shared
+        known = (function, shared) if shared else function
         try:
-            number = self.life.functions.get(function)
+            number = self.life.functions.get(known)
         except TypeError:  # not hashable
             number = None
         if number is None:
             name = name_of(function, self.life.handle.depot)
+            if shared:
+                name = sharing(name)
             found = ctypes.c_uint32()
             outcome = lib.aiomq_pool_function(self.life.address, name.encode(), ctypes.byref(found))
             if outcome < 0:
@@ -119,7 +125,7 @@ class Submitter:
             # What is pickled may be another one next time: a closure, an object with state.
             if not is_by_value(name):
                 with contextlib.suppress(TypeError):
-                    self.life.functions[function] = number
+                    self.life.functions[known] = number
         return number
 
     def sizer(self, function: int) -> ChunkSizer:
@@ -131,19 +137,25 @@ class Submitter:
 
     def submit(
         self,
-        function: Callable[..., Any],
+        function: Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         wait: bool,
         options: Options | None,
+        follows: bool = False,
     ) -> Task[Any]:
-        """Submit one call. Without room it waits, or raises QueueFull if `wait` is false."""
-        if self.life.closing:
+        """Submit one call. Without room it waits, or raises QueueFull if `wait` is false.
+
+        `follows`: it belongs to one that was made before, so a pool that closes takes it, too.
+        """
+        if self.life.closing and not (follows and self.life.address):
             self.check_open()
         loop = self.bind()
-        number = self.life.functions.get(function) if type(function) is _function_type else None
+        number = None
+        if type(function) is _function_type and options is None:
+            number = self.life.functions.get(function)
         if number is None:
-            number = self.function(function)
+            number = self.function(function, options)
         user = self.next_user()
         outcome = -errno.EAGAIN
         if not self.backlog:

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from aiomq import _abi
+from aiomq._reference import Streaming
 
 if TYPE_CHECKING:
     from aiomq._submitter import Submitter
@@ -19,7 +20,8 @@ NO_ROOM = (-errno.EAGAIN, -errno.ENOMEM)
 
 def call_error(function: Any, error: Exception) -> pickle.PicklingError:
     """For an argument that can't be encoded; `error` names it. Raise it from error.__cause__."""
-    name = getattr(function, "__qualname__", repr(function))
+    called = function.generator if isinstance(function, Streaming) else function
+    name = getattr(called, "__qualname__", repr(called))
     return pickle.PicklingError(f"{error} of {name}() can't be sent to a worker: {error.__cause__}")
 
 

@@ -89,6 +89,7 @@ bool is_plain_value(PyObject *value) {
 
 void Runner::clear() {
     spare_ = Ref();
+    shared_context_ = Ref();
     waiting_.clear();
     hooks_ = RunnerHooks{};
 }
@@ -99,12 +100,34 @@ bool Runner::run(const Job &job, std::uint32_t permits, std::uint64_t deadline_n
         return false;
     }
     Hold hold(active_, job.number);
-    if (!loop(job, hold.account(), permits, deadline_ns, ret)) {
+    const bool done = job.plain && job.shared
+                          ? run_in_shared_context(job, hold.account(), permits, deadline_ns, ret)
+                          : loop(job, hold.account(), permits, deadline_ns, ret);
+    if (!done) {
         return false;
     }
     enter_item(UINT32_MAX, 0);
     // What the last item's context holds must not live until the next job.
     return !spare_ || slots_.context.set(spare_.get(), Py_None);
+}
+
+bool Runner::run_in_shared_context(const Job &job, JobAccount &account, std::uint32_t permits,
+                                   std::uint64_t deadline_ns, Result &ret) {
+    if (!shared_context_) {
+        shared_context_ = copy_context();
+    }
+    if (!shared_context_ || runtime.context_enter(shared_context_.get()) != 0) {
+        return false;
+    }
+    const bool done = loop(job, account, permits, deadline_ns, ret);
+    const Ref raised(done ? Ref() : take_exception());
+    if (runtime.context_exit(shared_context_.get()) != 0) {
+        return false;
+    }
+    if (raised) {
+        PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(raised.get())), raised.get());
+    }
+    return done;
 }
 
 bool Runner::loop(const Job &job, JobAccount &account, std::uint32_t permits,
@@ -159,14 +182,17 @@ bool Runner::run_item(const Job &job, std::uint32_t index, Result &ret) {
 }
 
 bool Runner::run_plain(const Job &job, std::uint32_t index, CallArguments &call, Result &ret) {
-    Ref context = copy_context();
-    if (!context || runtime.context_enter(context.get()) != 0) {
-        return false;
+    Ref context;
+    if (!job.shared) {
+        context = copy_context();
+        if (!context || runtime.context_enter(context.get()) != 0) {
+            return false;
+        }
     }
     Ref result(call.call(job.function));
     Ref exception(result ? Ref() : take_exception());
     call.clear();  // views among them are to go back before the outcome tells that the task is over
-    if (runtime.context_exit(context.get()) != 0) {
+    if (context && runtime.context_exit(context.get()) != 0) {
         return false;
     }
     if (!result) {
@@ -174,6 +200,9 @@ bool Runner::run_plain(const Job &job, std::uint32_t index, CallArguments &call,
     }
     if (is_plain_value(result.get())) {
         return finish(job, index, AIOMQ_OK, std::move(result), ret);
+    }
+    if (!context) {
+        context = Ref(runtime.context_copy_current());
     }
     return run_awaitable(job, index, std::move(context), std::move(result), ret);
 }

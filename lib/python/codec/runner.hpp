@@ -39,8 +39,9 @@ class Runner {
         PyObject *function;    // borrowed
         Arguments *arguments;  // borrowed
         std::uint32_t first_index;
-        bool plain;  // calling the function is known to make no coroutine
-        bool timed;  // note when each item starts
+        bool plain;   // calling the function is known to make no coroutine
+        bool timed;   // note when each item starts
+        bool shared;  // plain calls share a context
     };
 
     struct Result {
@@ -66,6 +67,7 @@ class Runner {
 
     RunnerHooks &hooks() { return hooks_; }
     PyObject *spare() const { return spare_.get(); }
+    PyObject *shared_context() const { return shared_context_.get(); }
     /// Drops everything, to break reference cycles.
     void clear();
 
@@ -100,11 +102,14 @@ class Runner {
     bool enter(PyObject *item);
     bool leave(PyObject *item);
     Ref copy_context() const;
+    bool run_in_shared_context(const Job &job, JobAccount &account, std::uint32_t permits,
+                               std::uint64_t deadline_ns, Result &ret);
 
     aiomq_worker *worker_;
     RunnerHooks hooks_;
     ItemSlots slots_;
-    Ref spare_;  // an item that nobody kept, to be used again
+    Ref shared_context_;  // of plain calls that are not isolated, once there was one
+    Ref spare_;           // an item that nobody kept, to be used again
     // Outcomes that found no room, by job; run() of that job publishes them first.
     std::unordered_map<std::uint32_t, std::vector<Waiting>> waiting_;
     std::uint64_t started_ns_ = 0;

@@ -66,6 +66,7 @@ int traverse(PyObject *self, visitproc visit, void *arg) {
             Py_VISIT(ref->get());
         }
         Py_VISIT(runner->spare());
+        Py_VISIT(runner->shared_context());
     }
     return 0;
 }
@@ -97,14 +98,14 @@ bool to_permits(PyObject *object, std::uint32_t &permits) {
 }
 
 PyObject *run(PyObject *self, PyObject *const *values, Py_ssize_t count, PyObject *keywords) {
-    PyObject *given[8];
+    PyObject *given[9];
     Runner::Job job{};
     std::uint32_t permits = 0;
     std::uint64_t deadline_ns = 0;
     if (!parse("run", {values, count, keywords},
                {"job", "function", "arguments", "first_index", "permits", "deadline_ns", "plain",
-                "timed"},
-               2, given) ||
+                "timed", "shared"},
+               3, given) ||
         !to_number(given[0], &job.number) || !to_number(given[3], &job.first_index) ||
         !to_permits(given[4], permits) || !to_number(given[5], &deadline_ns)) {
         return nullptr;
@@ -116,11 +117,13 @@ PyObject *run(PyObject *self, PyObject *const *values, Py_ssize_t count, PyObjec
     }
     const int plain = given[6] != nullptr ? PyObject_IsTrue(given[6]) : 0;
     const int timed = given[7] != nullptr ? PyObject_IsTrue(given[7]) : 0;
-    if (plain < 0 || timed < 0) {
+    const int shared = given[8] != nullptr ? PyObject_IsTrue(given[8]) : 0;
+    if (plain < 0 || timed < 0 || shared < 0) {
         return nullptr;
     }
     job.plain = plain != 0;
     job.timed = timed != 0;
+    job.shared = shared != 0;
     return guarded([&]() -> PyObject * {
         Runner::Result result{};
         if (!held(self)->run(job, permits, deadline_ns, result)) {
@@ -174,7 +177,8 @@ int set_base_context(PyObject *self, PyObject *value, void * /*closure*/) {
 PyMethodDef methods[] = {
     {"run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run)),
      METH_FASTCALL | METH_KEYWORDS,
-     "run(job, function, arguments, first_index, permits, deadline_ns, plain=False, timed=False)"
+     "run(job, function, arguments, first_index, permits, deadline_ns, plain=False, timed=False,"
+     " shared=False)"
      " -> (reason, suspended)"},
     {"enter", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(enter)), METH_FASTCALL,
      "enter(job, index): which item runs now"},
