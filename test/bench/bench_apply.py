@@ -1,4 +1,5 @@
-"""Latency of one `await pool.apply(noop)`: medians of a repeat's calls, against two others."""
+"""Latency of one `await pool.apply(noop)`: medians of a repeat's calls, against two others, and the
+99th percentile against the median."""
 
 from __future__ import annotations
 
@@ -18,13 +19,13 @@ CALLS = 1000
 THEIR_CALLS = 60  # aiomultiprocess polls: some 10 ms each
 
 
-async def median_us(call: Callable[[], Awaitable[object]], calls: int) -> float:
+async def latencies_us(call: Callable[[], Awaitable[object]], calls: int) -> list[float]:
     times = []
     for _ in range(calls):
         start = time.perf_counter()
         await call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1e6
+        times.append((time.perf_counter() - start) * 1e6)
+    return times
 
 
 def executor_median_us(executor: ProcessPoolExecutor) -> float:
@@ -41,14 +42,18 @@ async def main() -> None:
     with ProcessPoolExecutor(PROCESSES, mp_context=spawn) as executor:
         async with aiomq.Pool(PROCESSES) as ours, aiomultiprocess.Pool(PROCESSES) as theirs:
             for repeat in range(-1, REPEATS):
-                own = await median_us(lambda: ours.apply(noop, (1,)), CALLS)
+                own = await latencies_us(lambda: ours.apply(noop, (1,)), CALLS)
                 other = executor_median_us(executor)
-                third = await median_us(lambda: theirs.apply(noop, (1,)), THEIR_CALLS)
+                third = await latencies_us(lambda: theirs.apply(noop, (1,)), THEIR_CALLS)
                 if repeat < 0:
                     continue  # warm-up
-                report("apply", "aiomq", repeat, own, "µs")
+                median = statistics.median(own)
+                report("apply", "aiomq", repeat, median, "µs")
                 report("apply", "ProcessPoolExecutor", repeat, other, "µs")
-                report("apply", "aiomultiprocess", repeat, third, "µs")
+                report("apply", "aiomultiprocess", repeat, statistics.median(third), "µs")
+                last = statistics.quantiles(own, n=100)[98]
+                report("apply, 99th percentile", "aiomq", repeat, last, "µs")
+                report("apply, 99th percentile", "median", repeat, median, "µs")
 
 
 if __name__ == "__main__":

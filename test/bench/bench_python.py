@@ -113,6 +113,14 @@ async def maps(pools: Pools) -> None:
             "aiomultiprocess": (lambda items: aiomulti.map(suspend_once, range(items)), 50_000),
         },
     )
+    together = ours.options(isolate=False)
+    await compare(
+        "map of a plain function, 1 M ints, isolate=False",
+        {
+            "aiomq": (lambda items: together.map(plain_noop, range(items)), MILLION),
+            "multiprocessing.Pool": (process_map, MILLION),
+        },
+    )
     await compare(
         "map of a plain function, 1 M ints",
         {

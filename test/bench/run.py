@@ -36,6 +36,8 @@ BENCHMARKS = {
     "idle": ["bench_idle.py"],
     "memory": ["bench_memory.py"],
     "python": ["bench_python.py"],
+    "http": ["bench_http.py"],
+    "talk": ["bench_talk.py"],
 }
 
 
@@ -64,15 +66,24 @@ GOALS = {
     ("cancel, 10,000 queued", "allowed"): Goal(1, at_most=True),
     ("no-op with limits", "without"): Goal(0.9, at_most=False),
     ("map of 1,000,000 ints", "aiomultiprocess"): Goal(25, at_most=False),
-    ("apply", "ProcessPoolExecutor"): Goal(1, at_most=True),
+    ("apply", "ProcessPoolExecutor"): Goal(0.5, at_most=True),
+    ("apply, 99th percentile", "median"): Goal(5, at_most=True),
     ("apply", "aiomultiprocess"): Goal(1 / 40, at_most=True),
     ("idle 10 s", "allowed"): Goal(1, at_most=True),
     ("memory after 10 M tasks", "after 1 M tasks"): Goal(1.05, at_most=True),
+    ("peak of a lazy map of 10 M items", "of 100 k"): Goal(1.1, at_most=True),
+    ("peak of a lazy map of 10 M items, slow consumer", "of 100 k"): Goal(1.1, at_most=True),
+    ("idle worker", "aiomultiprocess"): Goal(1, at_most=True),
+    ("HTTP fetches", "bare processes"): Goal(0.9, at_most=False),
+    ("HTTP fetches", "aiomultiprocess"): Goal(1, at_most=False),
     ("map of a coroutine, 1 M ints", "aiomultiprocess"): Goal(50, at_most=False),
     ("map of a coroutine, 1 M strings of 30", "aiomultiprocess"): Goal(40, at_most=False),
     ("map of a coroutine that suspends once, 500 k", "asyncio.gather"): Goal(5, at_most=False),
     ("map of a coroutine that suspends once, 500 k", "aiomultiprocess"): Goal(8, at_most=False),
     ("map of a plain function, 1 M ints", "multiprocessing.Pool"): Goal(1.2, at_most=False),
+    ("map of a plain function, 1 M ints, isolate=False", "multiprocessing.Pool"): Goal(
+        1.5, at_most=False
+    ),
     ("map of a plain function, 1 M ints", "ProcessPoolExecutor, chunks of 1"): Goal(
         100, at_most=False
     ),
