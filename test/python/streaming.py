@@ -66,8 +66,8 @@ def plain_endless(log: str) -> Iterator[int]:
 
 
 async def waits_for_ever(log: str) -> AsyncIterator[int]:
-    yield 1
     try:
+        yield 1
         await asyncio.Event().wait()
     except BaseException as error:
         Path(log).write_text(type(error).__name__)
