@@ -552,6 +552,7 @@ typedef struct aiomq_job {
     uint64_t payload_bytes;
     uint64_t
         timeout_ns; /**< after so long from its start an item is to be cancelled; 0: no limit */
+    uint64_t submitted_ns; /**< CLOCK_MONOTONIC_COARSE at submit */
 } aiomq_job;
 
 /**

@@ -156,6 +156,7 @@ Worker::Job &Worker::begin_job(std::uint32_t slot, SlotWord word) {
     view.end_item = job.many ? ItemRange::unpack(segment_->slot(slot).range.load_acquire()).end : 1;
     view.integer = request.integer;
     view.payload_bytes = request.payload_bytes;
+    view.submitted_ns = request.submitted_ns;
     view.timeout_ns = (request.flags & request_flag::kLimited) != 0 ? request.timeout_ns : 0;
     view.payload = request.payload_offset == 0 ? request.inline_payload
                                                : segment_->at<const void>(request.payload_offset);

@@ -15,8 +15,9 @@ namespace {
 
 constexpr std::uint32_t kSingleWorkers = 2;
 constexpr std::uint32_t kPythonWorkers = 2;
-constexpr std::uint64_t kBoardBytes = 2048;   // aiomq._board, for each worker
-constexpr std::uint64_t kStackBytes = 65536;  // aiomq._stuck
+constexpr std::uint64_t kNamesEnd = 65536 + 32768;  // what is before them, with any page size
+constexpr std::uint64_t kTableBytes = 180224;       // aiomq._board: one for each worker, and ours
+constexpr std::uint64_t kStackBytes = 65536;        // aiomq._stuck
 
 std::uint32_t swift_workers() { return std::max(4U, std::thread::hardware_concurrency() + 1); }
 
@@ -79,10 +80,10 @@ MixedPool::MixedPool(PoolPlan plan)
       ledger_(native_ + python_, plan_.seed) {
     PythonGroup group;
     if (python_ != 0) group = ask_python(plan_, workers());
-    const std::vector<int> descriptors{memory_file("aiomq-depot", group.setup.size(), group.setup),
-                                       memory_file("aiomq-board", workers() * kBoardBytes),
-                                       memory_file("aiomq-stacks", workers() * kStackBytes),
-                                       ledger_.fd()};
+    const std::vector<int> descriptors{
+        memory_file("aiomq-depot", group.setup.size(), group.setup),
+        memory_file("aiomq-board", kNamesEnd + (1 + workers()) * kTableBytes),
+        memory_file("aiomq-stacks", workers() * kStackBytes), ledger_.fd()};
     create(group.command, group.stuck_signal, descriptors);
     for (int i = 0; i < 3; ++i) close(descriptors[static_cast<std::size_t>(i)]);
     name_functions();

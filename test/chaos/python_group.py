@@ -1,8 +1,8 @@
 """Tells a dispatcher in another language how to start this package's workers.
 
 Writes to stdout, each ended by a null byte: the signal for workers that are stuck, the words of the
-worker's command, an empty word; then the bytes for the first descriptor. Sizes of the two other
-descriptors are in aiomq's `_board` and `_stuck`: 2 KiB and 64 KiB for each worker of the pool.
+worker's command, an empty word; then the bytes for the first descriptor. The second one's size is
+aiomq._board's, the third one's 64 KiB for each worker of the pool, as in aiomq._stuck.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ async def test_a_result_is_awaited_or_iterated() -> None:
 async def test_chunks_of_a_cheap_function_become_large() -> None:
     async with Pool(2) as pool:
         assert await pool.map(calls.add, range(500_000)) == list(range(500_000))
-        assert pool._dispatcher.next_user() < 10_000
+        assert pool._dispatcher.life.next_user() < 10_000
         assert pool._dispatcher.sizer(0).size >= 30
 
 

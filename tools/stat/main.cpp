@@ -18,6 +18,7 @@
 
 #include "check.hpp"
 #include "discovery.hpp"
+#include "functions.hpp"
 #include "options.hpp"
 #include "report.hpp"
 #include "select.hpp"
@@ -190,6 +191,17 @@ int run_events(const Options &options) {
     return kExitOk;
 }
 
+int run_functions(const Options &options) {
+    const FoundPool pool = select_pool(discover_pools(), options.pool);
+    const std::vector<FunctionCounts> functions = read_functions(pool);
+    if (options.json) {
+        emit(functions_json(functions) + "\n");
+    } else if (!functions.empty()) {
+        emit(functions_text(functions));
+    }
+    return kExitOk;
+}
+
 int run_check(const Options &options) {
     const CheckResult result = check_pools(options);
     emit(result.line + "\n");
@@ -213,6 +225,8 @@ int run(int argc, char **argv) {
             return run_tasks(options);
         case Verb::kEvents:
             return run_events(options);
+        case Verb::kFunctions:
+            return run_functions(options);
         case Verb::kCheck:
             return run_check(options);
     }

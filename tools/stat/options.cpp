@@ -87,11 +87,12 @@ struct NamedVerb {
     Verb verb;
     std::size_t most_pools;
 };
-constexpr std::array<NamedVerb, 5> kVerbs = {{
+constexpr std::array<NamedVerb, 6> kVerbs = {{
     {"list", Verb::kList, 0},
     {"show", Verb::kShow, 1},
     {"tasks", Verb::kTasks, 1},
     {"events", Verb::kEvents, 1},
+    {"functions", Verb::kFunctions, 1},
     {"check", Verb::kCheck, SIZE_MAX},
 }};
 
@@ -100,7 +101,7 @@ void take_words(const std::vector<std::string> &words, Options &options) {
     const auto *const known = std::ranges::find(kVerbs, words[0], &NamedVerb::name);
     if (known == kVerbs.end()) {
         throw UsageError("unknown verb " + quoted(words[0]) +
-                         " (known: list, show, tasks, events, check)");
+                         " (known: list, show, tasks, events, functions, check)");
     }
     options.verb = known->verb;
     options.pools.assign(words.begin() + 1, words.end());
@@ -168,6 +169,7 @@ const char *usage_text() {
            "       aiomq-stat show [POOL] [--json] [-i SECONDS [-n COUNT]]\n"
            "       aiomq-stat tasks [POOL] [--json]\n"
            "       aiomq-stat events [POOL] [-f] [--json]\n"
+           "       aiomq-stat functions [POOL] [--json]\n"
            "       aiomq-stat check [POOL...] [--max-wait SECONDS] [--max-blocked SECONDS]\n"
            "       aiomq-stat --help | --version\n"
            "\n"
@@ -178,6 +180,8 @@ const char *usage_text() {
            "                 and may be left out when there is only one\n"
            "  tasks [POOL]   the tasks that its workers have, oldest first\n"
            "  events [POOL]  what its supervisor did and saw, the last 64, oldest first\n"
+           "  functions [POOL]\n"
+           "                 what it calls: how often, how much data, where the time goes\n"
            "  check [POOL...]\n"
            "                 whether these pools, or all, are well, in one line\n"
            "\n"

@@ -27,7 +27,7 @@ enum CheckStatus {
     kCheckUnknown = 2,   // no such pool, not permitted, damaged; bad usage
 };
 
-enum class Verb { kList, kShow, kTasks, kEvents, kCheck, kHelp, kVersion };
+enum class Verb { kList, kShow, kTasks, kEvents, kFunctions, kCheck, kHelp, kVersion };
 
 struct Options {
     Verb verb = Verb::kList;

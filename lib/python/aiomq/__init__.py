@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aiomq._result import PoolResult
     from aiomq._share import Shared
     from aiomq._state import worker_state
-    from aiomq._stats import PoolStats, QueueStats, WorkerStats
+    from aiomq._stats import FunctionStats, PoolStats, QueueStats, Times, WorkerStats
     from aiomq._stream import Stream
     from aiomq._task import Task
     from aiomq._unordered import UnorderedResult, as_completed
@@ -40,6 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Blocking",
+    "FunctionStats",
     "Group",
     "Pool",
     "PoolBroken",
@@ -55,6 +56,7 @@ __all__ = [
     "Task",
     "TaskInfo",
     "TaskTimeout",
+    "Times",
     "UnorderedResult",
     "WorkerDied",
     "WorkerStats",
@@ -67,6 +69,7 @@ __all__ = [
 
 _homes = {
     "Blocking": "_blocking",
+    "FunctionStats": "_stats",
     "Group": "_group",
     "Pool": "_pool",
     "PoolBroken": "_errors",
@@ -82,6 +85,7 @@ _homes = {
     "Task": "_task",
     "TaskInfo": "_current",
     "TaskTimeout": "_errors",
+    "Times": "_stats",
     "UnorderedResult": "_unordered",
     "WorkerDied": "_errors",
     "WorkerStats": "_stats",

@@ -241,6 +241,7 @@ class Job(Structure):
         ("payload", c_void_p),
         ("payload_bytes", c_uint64),
         ("timeout_ns", c_uint64),
+        ("submitted_ns", c_uint64),
     )
 
 

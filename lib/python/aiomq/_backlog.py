@@ -63,7 +63,7 @@ class Backlog:
                     call.start_within_ns,
                     call.timeout_ns,
                 ) = (options or NONE)[:6]
-                call.user = dispatcher.next_user()
+                call.user = dispatcher.user_of(call.function)
                 call.payload = ctypes.cast(ctypes.c_char_p(payload), ctypes.c_void_p)
                 call.payload_bytes = len(payload)
                 outcome = _abi.lib.aiomq_pool_submit(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
+    from aiomq._board import Page
     from aiomq._loans import Loan
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "native",
     "publish",
     "publish_error",
+    "set_table",
     "submit_call",
     "submit_chunk",
 ]
@@ -157,6 +159,12 @@ if TYPE_CHECKING:
     ) -> int:
         """Complete an item with an error; returns as publish()."""
 
+    def set_table(pool: int, address: int) -> None:
+        """Have what is submitted to and collected from a pool counted in this table of a Board.
+
+        0: no more.
+        """
+
     class Arguments:
         """A payload (fields of aiomq_job), decoded call by call; ValueError if it is damaged.
 
@@ -186,7 +194,7 @@ if TYPE_CHECKING:
         are asyncio's. on_suspend(item, job, index, yielded) takes over an item whose first step has
         suspended. on_trouble(job, index, exception) publishes what an item raised, what went wrong
         with decoding its arguments, or an EncodeError for its result. `base_context` is copied for
-        each item; setting it copies what is set.
+        each item; setting it copies what is set. What ends in its first step is counted on `page`.
         """
 
         base_context: Context
@@ -202,6 +210,7 @@ if TYPE_CHECKING:
             leave_task: Callable[[asyncio.AbstractEventLoop, Any], object],
             on_suspend: Callable[[Any, int, int, object], object],
             on_trouble: Callable[[int, int, BaseException], object],
+            page: Page | None = None,
         ) -> None: ...
 
         def run(
@@ -215,6 +224,7 @@ if TYPE_CHECKING:
             plain: bool = False,
             timed: bool = False,
             shared: bool = False,
+            number: int = 0,
         ) -> tuple[int, int]:
             """Start items of a job until something ends it; (reason, items that suspended).
 
@@ -224,7 +234,8 @@ if TYPE_CHECKING:
             may wait in here. -EBADMSG: an item before first_index. `plain`: calling the function is
             known to make no coroutine; it then runs in a context of its own, or with `shared` in
             one for all of them, but is no current task.
-            `timed`: note in started_ns when each item starts. Raises what a hook raises.
+            `timed`: note in started_ns when each item starts. `number`: the function's. Raises what
+            a hook raises.
             """
 
         def enter(self, job: int, index: int) -> None:
@@ -235,6 +246,7 @@ elif NATIVE:
     submit_call = native.submit_call
     submit_chunk = native.submit_chunk
     collect = native.collect
+    set_table = native.set_table
     publish = native.publish
     publish_error = native.publish_error
     Arguments = native.Arguments
@@ -246,6 +258,7 @@ else:
         encode_call,
         publish,
         publish_error,
+        set_table,
         submit_call,
         submit_chunk,
     )

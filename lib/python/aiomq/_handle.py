@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from aiomq import _abi
+from aiomq import _abi, _bridge
 from aiomq._loans import LENT_SHARE, Lender
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Handle:
         self.fd: int = lib.aiomq_pool_fd(started.address)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.shares: set[Shared[Any]] = set()
+        self.board.belong_to(os.fstat(lib.aiomq_pool_memory(self.address, None, None)).st_ino)
+        _bridge.set_table(self.address, self.board.address())
         # The interpreter's lock is held throughout a release, so that none meets free().
         release = ctypes.PyDLL(None, handle=lib._handle).aiomq_pool_release
         release.argtypes = lib.aiomq_pool_release.argtypes
@@ -55,6 +57,7 @@ class Handle:
             if self.logs is not None:
                 self.loop.remove_reader(self.logs.fd)
         self.lender.end()
+        _bridge.set_table(self.address, 0)
         address = ctypes.c_void_p(self.address)
         self.address = 0
         lib.aiomq_pool_destroy(ctypes.byref(address))

@@ -61,6 +61,7 @@ class Item:
         "_must_cancel",
         "_name",
         "_report",
+        "_started_ns",
         "_status",
         "_touched",
         "_value",
@@ -92,6 +93,7 @@ class Item:
         self._status = PENDING
         self._value: Any = None
         self._busy_ns = 0
+        self._started_ns = 0  # of one that has suspended
         self._asyncio_future_blocking = False
 
     # --- what a Task offers -------------------------------------------------------------------

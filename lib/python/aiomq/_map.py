@@ -233,7 +233,7 @@ class Map:
             self._exhausted = source.ended
             return False
         while True:
-            chunk = Chunk(self, dispatcher.next_user(), self._fed, count)
+            chunk = Chunk(self, dispatcher.user_of(self._function), self._fed, count)
             try:
                 outcome = dispatcher.submit_chunk(
                     chunk,

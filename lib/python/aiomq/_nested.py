@@ -183,7 +183,7 @@ class NestedDispatcher:
         """The worker's loop."""
         return self.loop
 
-    def next_user(self) -> int:
+    def user_of(self, _function: bytes) -> int:
         """A number for a call that no other call has."""
         self._hub.users += 1
         return self._hub.users
@@ -273,7 +273,7 @@ class NestedDispatcher:
         direct: bool = False,
     ) -> bool:
         """False: there is no room now. Errors are raised if `direct`, else the task's."""
-        user = self.next_user()
+        user = self.user_of(name)
         outcome = self._submit(user, name, _abi.KIND_CALL, 1, payload, options)
         if outcome in NO_ROOM:
             return False

@@ -126,7 +126,14 @@ class Pump:
         self._job = _abi.Job()
         self._cancelled = ctypes.c_uint32()
         self._runner = _bridge.Runner(
-            worker, loop, Item, enter_task, leave_task, self._suspended, self._failed
+            worker,
+            loop,
+            Item,
+            enter_task,
+            leave_task,
+            self._suspended,
+            self._failed,
+            page,
         )
         self._runner.base_context = context
         self.enter = Item._enter = self._runner.enter
@@ -200,6 +207,7 @@ class Pump:
                 job.plain,
                 job.timeout_ns != 0,
                 job.shared,
+                job.number,
             )
             self.starting = False
             before, now = now, monotonic_ns()
@@ -294,6 +302,7 @@ class Pump:
             raise OSError(-count, "aiomq_worker_claim: " + lib.aiomq_strerror(count).decode())
         number = claimed.function
         function, plain, shared = self._functions.get(number) or self._find(number)
+        self._page.waited(number, max(0, monotonic_ns() - claimed.submitted_ns))
         arguments = _bridge.Arguments(
             claimed.kind,
             claimed.integer,
@@ -361,6 +370,7 @@ class Pump:
         item._job = job
         item._index = index
         item._report = self._finished
+        item._started_ns = monotonic_ns()
         self._running += 1
         live = self._live.get(job)
         current = self._current
@@ -400,7 +410,9 @@ class Pump:
             if self._lent:
                 self.take_back(item)
             del self._live[job][index]
-            self._page.add(self._parked[job].number, item._busy_ns)
+            number = self._parked[job].number
+            self._page.add(number, item._busy_ns)
+            self._page.ran(number, monotonic_ns() - item._started_ns, status == _abi.ERROR)
             value = item._value
             if status == _abi.ERROR:
                 value = report_of(value)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+from time import monotonic_ns
 from typing import Any
 
 from aiomq import _abi
+from aiomq._board import Tally
 from aiomq._bridge_types import DecodeFailure, RemoteFailure
 from aiomq._decode import decode_value
 from aiomq._encode import encode_arguments, encode_chunk, encode_value
@@ -16,6 +18,16 @@ _lib = _abi.lib
 _BATCH = 64
 
 Entry = tuple[int, int, int, "list[Any] | None", "list[tuple[int, int, Any]] | None"]
+
+
+tallies: dict[int, Tally] = {}  # by pool
+
+
+def set_table(pool: int, address: int) -> None:
+    """See `_bridge`."""
+    tallies.pop(pool, None)
+    if address:
+        tallies[pool] = Tally(address)
 
 
 def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int, bytes]:
@@ -33,8 +45,10 @@ def submit_call(
     options: tuple[int, ...] | None = None,
 ) -> int:
     """See `_bridge`."""
+    start_ns = monotonic_ns()
     payload = encode_arguments(args, kwargs)
-    return _submit(pool, function, user, flags, _abi.KIND_CALL, 1, payload, options)
+    taken_ns = monotonic_ns() - start_ns
+    return _submit(pool, function, user, flags, _abi.KIND_CALL, 1, payload, options, taken_ns)
 
 
 def submit_chunk(
@@ -51,8 +65,12 @@ def submit_chunk(
     """See `_bridge`."""
     if stop - start > _abi.ITEMS_MAX:
         return -errno.EINVAL
+    start_ns = monotonic_ns()
     payload = encode_chunk(items, start, stop, star)
-    return _submit(pool, function, user, flags, _abi.KIND_CHUNK, stop - start, payload, options)
+    taken_ns = monotonic_ns() - start_ns
+    return _submit(
+        pool, function, user, flags, _abi.KIND_CHUNK, stop - start, payload, options, taken_ns
+    )
 
 
 def _submit(
@@ -64,6 +82,7 @@ def _submit(
     items: int,
     payload: bytes,
     options: tuple[int, ...] | None,
+    taken_ns: int,
 ) -> int:
     data = ctypes.c_char_p(payload)
     task = _abi.Task(
@@ -81,6 +100,9 @@ def _submit(
         task.queue, task.retries, task.key, task.start_within_ns, task.timeout_ns = options[1:6]
     task_id = ctypes.c_uint64()
     outcome: int = _lib.aiomq_pool_submit(pool, ctypes.byref(task), ctypes.byref(task_id))
+    tally = tallies.get(pool)
+    if outcome == 0 and tally is not None:
+        tally.encoded(function, len(payload), taken_ns)
     return outcome or task_id.value
 
 
@@ -90,6 +112,7 @@ def _submit(
 def collect(pool: int, limit: int, lend: object = None) -> list[Entry]:
     """See `_bridge`; everything is copied, so nothing is lent."""
     entries: list[Entry] = []
+    tally = tallies.get(pool)
     while limit > 0:
         completions = (_abi.Completion * min(_BATCH, limit))()
         count = _lib.aiomq_pool_collect(pool, completions, len(completions))
@@ -100,7 +123,12 @@ def collect(pool: int, limit: int, lend: object = None) -> list[Entry]:
         released = 0
         try:
             for completion in completions[:count]:
+                start_ns = monotonic_ns()
                 entries.append(_decode_completion(completion))
+                if tally is not None:
+                    nbytes = sum(item.bytes for item in completion.items[: completion.item_count])
+                    function = completion.user >> 48
+                    tally.decoded(function, nbytes, monotonic_ns() - start_ns)
                 _lib.aiomq_pool_release(pool, completion.loan)
                 released += 1
         finally:

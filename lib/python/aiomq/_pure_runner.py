@@ -10,13 +10,16 @@ import sys
 from collections.abc import Callable
 from time import monotonic_ns
 from types import CoroutineType, NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiomq import _abi
 from aiomq._bridge_types import EncodeError, as_coroutine
 from aiomq._decode import Arguments
 from aiomq._item import NOBODY
 from aiomq._pure import Account, accounts, publish
+
+if TYPE_CHECKING:
+    from aiomq._board import Page
 
 _lib = _abi.lib
 _OVER, _ALL_STARTED, _PERMITS_USED, _DEADLINE = range(4)
@@ -49,8 +52,10 @@ class Runner:
         leave_task: Callable[[asyncio.AbstractEventLoop, Any], object],
         on_suspend: Callable[[Any, int, int, object], object],
         on_trouble: Callable[[int, int, BaseException], object],
+        page: Page | None = None,
     ) -> None:
         self._worker = worker
+        self._page = page
         self._loop = loop
         self._item_class = item_class
         self._enter_task = enter_task
@@ -82,6 +87,7 @@ class Runner:
         plain: bool = False,
         timed: bool = False,
         shared: bool = False,
+        number: int = 0,
     ) -> tuple[int, int]:
         """See `_bridge`."""
         if self._active:
@@ -100,6 +106,7 @@ class Runner:
                 plain,
                 timed,
                 shared,
+                number,
             )
         finally:
             self._active = False
@@ -122,6 +129,7 @@ class Runner:
         plain: bool,
         timed: bool,
         shared: bool,
+        number: int,
     ) -> tuple[int, int]:
         suspended = 0
         reason = self._publish_waiting(job)
@@ -140,8 +148,9 @@ class Runner:
             if index < first_index:
                 return -errno.EBADMSG, suspended  # it belongs to an attempt before this one
             account.running += 1
+            started_ns = monotonic_ns()
             if timed:
-                self.started_ns = monotonic_ns()
+                self.started_ns = started_ns
             try:
                 args, kwargs = arguments.get(index)
             except BaseException as raised:
@@ -158,6 +167,8 @@ class Runner:
                 self._suspend(job, index, step[1])
             else:
                 reason = self._settle(job, index, step)
+                if self._page is not None:
+                    self._page.ran(number, monotonic_ns() - started_ns, step[0] == _RAISED)
             step = None  # type: ignore[assignment]
         return reason, suspended
 

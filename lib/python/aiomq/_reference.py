@@ -122,7 +122,7 @@ def sharing(name: str) -> str:
 
 def label_of(name: str) -> str:
     """What people are to read of a reference."""
-    return name.removesuffix(_SHARED).removesuffix(_STREAM)
+    return name.removesuffix(_SHARED).removesuffix(_STREAM).partition(_PICKLED)[0]
 
 
 def shares_context(name: str) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from aiomq import _abi
+from aiomq import _abi, _board
+from aiomq._board import Board
 
 lib = _abi.lib
 
@@ -64,6 +66,57 @@ class WorkerStats:
 
 
 @dataclass(frozen=True)
+class Times:
+    """How long something has taken, each time that it was done.
+
+    count: how often. total: seconds together. histogram: histogram[k] times it took from
+        2**(k - 1) to 2**k - 1 nanoseconds, the last of its 40 whatever was longer.
+    """
+
+    count: int
+    total: float
+    histogram: tuple[int, ...]
+
+    def quantile(self, share: float) -> float:
+        """Seconds that this share of the times did not exceed, such as 0.5 or 0.99; 0.0 of none.
+
+        The upper end of a bucket, so at most twice what it was.
+        """
+        left = share * self.count
+        for bits, count in enumerate(self.histogram):
+            left -= count
+            if count and left <= 0:
+                return float((1 << bits) - 1) / 1e9
+        return 0.0
+
+
+@dataclass(frozen=True)
+class FunctionStats:
+    """What a pool has done with one function.
+
+    name: "module:name"; "" for what functions have in common that are not among the first 255.
+    tasks: calls and chunks that were submitted, but for those of tasks.
+    calls: that have ended, items of maps included; errors: those of them that raised.
+    bytes_in, bytes_out: encoded arguments and results, of the same tasks as `tasks`.
+    encode: a task's arguments. decode: the results that come at once.
+    wait: from submit to the claim of a task, by the kernel's coarse clock: to some milliseconds.
+    run: a call, from start to end, whatever it awaits. Of calls that end faster than it pays to
+        look at the clock, the mean of up to 16 stands for each.
+    """
+
+    name: str
+    tasks: int
+    calls: int
+    errors: int
+    bytes_in: int
+    bytes_out: int
+    encode: Times
+    wait: Times
+    run: Times
+    decode: Times
+
+
+@dataclass(frozen=True)
 class PoolStats:
     """What Pool.stats() returns: a moment of a pool. Counts are of calls and items of maps.
 
@@ -82,6 +135,7 @@ class PoolStats:
     request_..., result_...: bytes of the memory for arguments, and of all workers' for results:
         in use, taken from the system, and the most that there may be.
     dropped_log_records: see Pool(forward_logs=).
+    functions: those that were called, by the order of their first calls.
     """
 
     label: str
@@ -112,9 +166,10 @@ class PoolStats:
     dropped_log_records: int
     queues: tuple[QueueStats, ...]
     workers: tuple[WorkerStats, ...]
+    functions: tuple[FunctionStats, ...]
 
 
-def stats_of(address: int, dropped_log_records: int) -> PoolStats:
+def stats_of(address: int, board: Board) -> PoolStats:
     """The stats of a C pool. Raises OSError."""
     view = ctypes.c_void_p()
     _check(lib.aiomq_pool_view(address, ctypes.byref(view)))
@@ -124,13 +179,46 @@ def stats_of(address: int, dropped_log_records: int) -> PoolStats:
             label=_text(pool.label),
             state=_POOL_STATES[pool.state],
             age=pool.age_ns / 1e9,
-            dropped_log_records=dropped_log_records,
+            dropped_log_records=board.dropped(),
             queues=tuple(_queue(view, number) for number in range(pool.queues)),
             workers=tuple(_worker(view, number) for number in range(pool.workers)),
+            functions=tuple(_functions(board)),
             **_same(PoolStats, pool),
         )
     finally:
         lib.aiomq_view_close(ctypes.byref(view))
+
+
+def _functions(board: Board) -> Iterator[FunctionStats]:
+    sums: dict[str, tuple[list[int], list[int]]] = {}  # a function may have several rows
+    for row in (*sorted(board.names), _board.ROWS - 1):
+        name = board.names.get(row, "")
+        own, *others = board.rows(row)
+        before = sums.get(name, ([0] * len(own), [0] * len(own)))
+        sums[name] = _sum(before[0], own), _sum(before[1], *others)
+    for name, (own, workers) in sums.items():
+        if own[_board.CALLS] or workers[_board.CALLS]:
+            yield FunctionStats(
+                name=name,
+                tasks=own[_board.CALLS],
+                calls=workers[_board.CALLS],
+                errors=workers[_board.ERRORS],
+                bytes_in=own[_board.BYTES_IN],
+                bytes_out=own[_board.BYTES_OUT],
+                encode=_times(own, _board.FIRST, _board.FIRST_NS),
+                wait=_times(workers, _board.FIRST, _board.FIRST_NS),
+                run=_times(workers, _board.SECOND, _board.SECOND_NS),
+                decode=_times(own, _board.SECOND, _board.SECOND_NS),
+            )
+
+
+def _sum(*rows: list[int]) -> list[int]:
+    return [sum(cells) for cells in zip(*rows, strict=True)]
+
+
+def _times(cells: list[int], histogram: int, total: int) -> Times:
+    counts = tuple(cells[histogram : histogram + _board.BUCKETS])
+    return Times(sum(counts), cells[total] / 1e9, counts)
 
 
 def _queue(view: ctypes.c_void_p, number: int) -> QueueStats:

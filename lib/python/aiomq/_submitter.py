@@ -20,7 +20,7 @@ from aiomq import _abi, _bridge
 from aiomq._backlog import Backlog, Waiting
 from aiomq._chunks import ChunkSizer
 from aiomq._handle import Handle
-from aiomq._reference import Function, is_by_value, name_of, sharing
+from aiomq._reference import Function, is_by_value, label_of, name_of, sharing
 from aiomq._task import Task
 from aiomq._trouble import NO_ROOM, call_error, item_error, raise_for
 
@@ -76,7 +76,6 @@ class Submitter:
         self.backlog = Backlog()
         self.feeds: dict[Map, None] = {}  # maps with items left to submit, in order
         self.streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()  # that have not ended
-        self.next_user = life.next_user  # a number for a call that no other call has
 
     def bind(self) -> asyncio.AbstractEventLoop:
         """The running loop, which is or becomes this one's. Raises RuntimeError."""
@@ -122,11 +121,16 @@ class Submitter:
             if outcome < 0:
                 raise_for(outcome, self)
             number = found.value
+            self.life.handle.board.name(number, label_of(name))
             # What is pickled may be another one next time: a closure, an object with state.
             if not is_by_value(name):
                 with contextlib.suppress(TypeError):
                     self.life.functions[known] = number
         return number
+
+    def user_of(self, function: int) -> int:
+        """A number for a call that no other call has; the codec reads the function from it."""
+        return function << 48 | self.life.next_user()
 
     def sizer(self, function: int) -> ChunkSizer:
         """What is known about the cost of a function."""
@@ -156,7 +160,7 @@ class Submitter:
             number = self.life.functions.get(function)
         if number is None:
             number = self.function(function, options)
-        user = self.next_user()
+        user = self.user_of(number)
         outcome = -errno.EAGAIN
         if not self.backlog:
             address = self.life.address
@@ -283,7 +287,7 @@ class Submitter:
             self.check_owner()
             if self.freed:
                 raise self.end_error()
-            return stats_of(self.life.address, self.life.handle.board.dropped())
+            return stats_of(self.life.address, self.life.handle.board)
 
     def take_stack(self, worker: int) -> str:
         """Where a worker was stuck that was killed for it; "" if it could not say."""

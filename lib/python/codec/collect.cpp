@@ -8,6 +8,7 @@
 
 #include "aiomq/aiomq.h"
 #include "decoder.hpp"
+#include "functions.hpp"
 #include "runtime.hpp"
 
 namespace aiomq::py {
@@ -163,9 +164,11 @@ PyObject *as_others(const std::vector<aiomq_item> &items, std::vector<Ref> &deco
 }
 
 /// @lend: see Lending. @ret_lent: a loan gives back what the completion holds.
-PyObject *decode_completion(const aiomq_completion &completion, PyObject *lend, bool &ret_lent) {
+PyObject *decode_completion(const aiomq_completion &completion, PyObject *lend,
+                            const FunctionTable &table, bool &ret_lent) {
     // A copy, because the items may lie in shared memory and are looked at more than once.
     const std::vector<aiomq_item> items(completion.items, completion.items + completion.item_count);
+    const std::uint64_t start_ns = table ? monotonic_ns() : 0;
     std::uint64_t bytes = 0;
     for (const aiomq_item &item : items) {
         bytes += item.bytes;
@@ -187,6 +190,12 @@ PyObject *decode_completion(const aiomq_completion &completion, PyObject *lend, 
         decoded.push_back(std::move(value));
     }
     ret_lent = lending.lent();
+    if (table) {
+        const std::uint32_t function = function_of(completion.user);
+        table.add(function, FunctionTable::kBytesOut, bytes);
+        table.add_times(function, FunctionTable::kSecond, FunctionTable::kSecondNs,
+                        monotonic_ns() - start_ns, 1);
+    }
     const bool whole = !failed && completion.items_left == 0 && is_whole(items);
     Ref values(whole ? as_values(items, decoded) : Ref::borrow(Py_None).release());
     Ref others(whole ? Ref::borrow(Py_None).release() : as_others(items, decoded));
@@ -209,6 +218,7 @@ PyObject *collect(const RawCall &call) {
         return nullptr;
     }
     auto *pool = static_cast<aiomq_pool *>(address);
+    const FunctionTable table = table_of(pool);
     Ref list(PyList_New(0));
     while (list && limit != 0) {
         // Decoding may run Python code that calls this function again, so the batch is ours alone.
@@ -226,7 +236,7 @@ PyObject *collect(const RawCall &call) {
         Loans loans(pool, completions, count);
         for (std::size_t i = 0; i < count; ++i) {
             bool lent = false;
-            const Ref entry(decode_completion(completions[i], given[2], lent));
+            const Ref entry(decode_completion(completions[i], given[2], table, lent));
             lent ? loans.leave_next() : loans.release_next();
             if (!entry || PyList_Append(list.get(), entry.get()) != 0) {
                 return nullptr;

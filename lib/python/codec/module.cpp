@@ -3,6 +3,7 @@
 #include "arguments_type.hpp"
 #include "collect.hpp"
 #include "decoder.hpp"
+#include "functions.hpp"
 #include "parameters.hpp"
 #include "place.hpp"
 #include "result.hpp"
@@ -46,6 +47,7 @@ PyMethodDef methods[] = {
     method<submit_call>("submit_call", "submit_call(pool, function, user, args, kwargs, flags=0)"),
     method<submit_chunk>("submit_chunk",
                          "submit_chunk(pool, function, user, items, start, stop, star, flags=0)"),
+    method<set_table>("set_table", "set_table(pool, address)"),
     method<add_place>("add_place", "add_place(pool, block, room, address, nbytes)"),
     method<remove_place>("remove_place", "remove_place(address)"),
     method<collect>("collect", "collect(pool, limit, lend=None)"),

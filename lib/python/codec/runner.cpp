@@ -1,7 +1,7 @@
 #include "runner.hpp"
 
+#include <algorithm>
 #include <cerrno>
-#include <ctime>
 
 #include "result.hpp"
 #include "runtime.hpp"
@@ -9,37 +9,56 @@
 namespace aiomq::py {
 namespace {
 
-std::uint64_t monotonic_ns() {
-    timespec now{};
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-           static_cast<std::uint64_t>(now.tv_nsec);
-}
-
 /// Looks at the clock after every item while items are slow, after every 16th while they are fast.
-class Deadline {
+/// What a look finds to have ended since the last one has taken the mean of the time in between.
+class Stopwatch {
   public:
-    explicit Deadline(std::uint64_t at_ns) : at_ns_(at_ns) {}
+    Stopwatch(const FunctionTable &table, std::uint32_t function, std::uint64_t end_ns)
+        : table_(table), function_(function), end_ns_(end_ns), last_ns_(monotonic_ns()) {}
+    ~Stopwatch() {
+        if (table_ && ended_ != 0) {
+            look();
+        }
+    }
+    Stopwatch(const Stopwatch &) = delete;
+    Stopwatch &operator=(const Stopwatch &) = delete;
 
+    /// Before an item: whether the time is over.
     bool passed() {
         if (--left_ != 0) {
             return false;
         }
-        const std::uint64_t now = monotonic_ns();
-        const bool fast = now - last_ns_ < kFastNs;
-        last_ns_ = now;
-        stride_ = fast ? (stride_ < kMostItems ? stride_ * 2 : kMostItems) : 1;
+        const std::uint64_t before = last_ns_;
+        look();
+        const bool fast = stride_ != 0 && last_ns_ - before < kFastNs;
+        stride_ = fast ? std::min(stride_ * 2, kMostItems) : 1;
         left_ = stride_;
-        return now >= at_ns_;
+        return last_ns_ >= end_ns_;
     }
+    /// An item has ended in its first step.
+    void ended() { ++ended_; }
 
   private:
     static constexpr std::uint64_t kFastNs = 100'000;
     static constexpr unsigned kMostItems = 16;
 
-    std::uint64_t at_ns_;
-    std::uint64_t last_ns_ = 0;
-    unsigned stride_ = 1;
+    void look() {
+        const std::uint64_t now = monotonic_ns();
+        if (table_ && ended_ != 0) {
+            table_.add(function_, FunctionTable::kCalls, ended_);
+            table_.add_times(function_, FunctionTable::kSecond, FunctionTable::kSecondNs,
+                             now - last_ns_, ended_);
+        }
+        ended_ = 0;
+        last_ns_ = now;
+    }
+
+    const FunctionTable &table_;
+    std::uint32_t function_;
+    std::uint64_t end_ns_;
+    std::uint64_t last_ns_;
+    std::uint32_t ended_ = 0;
+    unsigned stride_ = 0;  // no item yet
     unsigned left_ = 1;
 };
 
@@ -133,7 +152,7 @@ bool Runner::run_in_shared_context(const Job &job, JobAccount &account, std::uin
 bool Runner::loop(const Job &job, JobAccount &account, std::uint32_t permits,
                   std::uint64_t deadline_ns, Result &ret) {
     ret = {kOver, 0};
-    Deadline deadline(deadline_ns);
+    Stopwatch watch(table_, job.function_number, deadline_ns);
     if (!waiting_.empty() && !publish_waiting(job, ret)) {
         return false;
     }
@@ -142,7 +161,7 @@ bool Runner::loop(const Job &job, JobAccount &account, std::uint32_t permits,
             ret.reason = kPermitsUsed;
             return true;
         }
-        if (deadline.passed()) {
+        if (watch.passed()) {
             ret.reason = kDeadline;
             return true;
         }
@@ -166,8 +185,12 @@ bool Runner::loop(const Job &job, JobAccount &account, std::uint32_t permits,
         if (job.timed) {
             started_ns_ = monotonic_ns();
         }
+        const std::uint32_t suspended = ret.suspended;
         if (!run_item(job, index, ret)) {
             return false;
+        }
+        if (ret.suspended == suspended) {
+            watch.ended();
         }
     }
     return true;
@@ -358,6 +381,9 @@ bool Runner::finish(const Job &job, std::uint32_t index, std::uint16_t status, R
 bool Runner::trouble(const Job &job, std::uint32_t index, Ref exception) {
     if (!exception) {
         return false;
+    }
+    if (table_) {
+        table_.add(job.function_number, FunctionTable::kErrors, 1);
     }
     const Ref done(
         PyObject_CallFunction(hooks_.on_trouble.get(), "IIO", job.number, index, exception.get()));

@@ -12,6 +12,7 @@
 
 #include "aiomq/aiomq.h"
 #include "arguments.hpp"
+#include "functions.hpp"
 #include "item.hpp"
 #include "ledger.hpp"
 #include "python.hpp"
@@ -36,6 +37,7 @@ class Runner {
 
     struct Job {
         std::uint32_t number;
+        std::uint32_t function_number;
         PyObject *function;    // borrowed
         Arguments *arguments;  // borrowed
         std::uint32_t first_index;
@@ -49,7 +51,8 @@ class Runner {
         std::uint32_t suspended;
     };
 
-    Runner(aiomq_worker *worker, RunnerHooks hooks) : worker_(worker), hooks_(std::move(hooks)) {}
+    Runner(aiomq_worker *worker, RunnerHooks hooks, FunctionTable table)
+        : worker_(worker), table_(table), hooks_(std::move(hooks)) {}
 
     /// False with an exception set.
     bool init() { return slots_.init(hooks_.item_class.get()); }
@@ -106,6 +109,7 @@ class Runner {
                                std::uint64_t deadline_ns, Result &ret);
 
     aiomq_worker *worker_;
+    FunctionTable table_;
     RunnerHooks hooks_;
     ItemSlots slots_;
     Ref shared_context_;  // of plain calls that are not isolated, once there was one

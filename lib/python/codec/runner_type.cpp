@@ -20,16 +20,21 @@ struct Object {
 Runner *held(PyObject *self) { return reinterpret_cast<Object *>(self)->runner; }
 
 PyObject *create(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {
-    static const char *const kNames[] = {"worker",     "loop",       "item_class", "enter_task",
-                                         "leave_task", "on_suspend", "on_trouble", nullptr};
-    PyObject *given[7];
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO", const_cast<char **>(kNames), &given[0],
-                                    &given[1], &given[2], &given[3], &given[4], &given[5],
-                                    &given[6]) == 0) {
+    static const char *const kNames[] = {"worker",     "loop",       "item_class",
+                                         "enter_task", "leave_task", "on_suspend",
+                                         "on_trouble", "page",       nullptr};
+    PyObject *given[8] = {};
+    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|O", const_cast<char **>(kNames),
+                                    &given[0], &given[1], &given[2], &given[3], &given[4],
+                                    &given[5], &given[6], &given[7]) == 0) {
         return nullptr;
     }
     void *worker = nullptr;
-    if (!to_address(given[0], &worker)) {
+    void *table = nullptr;
+    const bool counts = given[7] != nullptr && given[7] != Py_None;
+    const Ref address(counts ? PyObject_CallMethod(given[7], "address", nullptr) : nullptr);
+    if (!to_address(given[0], &worker) || (counts && !address) ||
+        (address && !to_address(address.get(), &table))) {
         return nullptr;
     }
     return guarded([&]() -> PyObject * {
@@ -43,8 +48,8 @@ PyObject *create(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {
         if (!hooks.base_context) {
             return nullptr;
         }
-        auto runner =
-            std::make_unique<Runner>(static_cast<aiomq_worker *>(worker), std::move(hooks));
+        auto runner = std::make_unique<Runner>(static_cast<aiomq_worker *>(worker),
+                                               std::move(hooks), FunctionTable(table));
         if (!runner->init()) {
             return nullptr;
         }
@@ -98,16 +103,19 @@ bool to_permits(PyObject *object, std::uint32_t &permits) {
 }
 
 PyObject *run(PyObject *self, PyObject *const *values, Py_ssize_t count, PyObject *keywords) {
-    PyObject *given[9];
+    PyObject *given[10];
     Runner::Job job{};
     std::uint32_t permits = 0;
     std::uint64_t deadline_ns = 0;
     if (!parse("run", {values, count, keywords},
                {"job", "function", "arguments", "first_index", "permits", "deadline_ns", "plain",
-                "timed", "shared"},
-               3, given) ||
+                "timed", "shared", "number"},
+               4, given) ||
         !to_number(given[0], &job.number) || !to_number(given[3], &job.first_index) ||
         !to_permits(given[4], permits) || !to_number(given[5], &deadline_ns)) {
+        return nullptr;
+    }
+    if (given[9] != nullptr && !to_number(given[9], &job.function_number)) {
         return nullptr;
     }
     job.function = given[1];
@@ -178,7 +186,7 @@ PyMethodDef methods[] = {
     {"run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run)),
      METH_FASTCALL | METH_KEYWORDS,
      "run(job, function, arguments, first_index, permits, deadline_ns, plain=False, timed=False,"
-     " shared=False)"
+     " shared=False, number=0)"
      " -> (reason, suspended)"},
     {"enter", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(enter)), METH_FASTCALL,
      "enter(job, index): which item runs now"},

@@ -6,6 +6,7 @@
 
 #include "aiomq/aiomq.h"
 #include "encoder.hpp"
+#include "functions.hpp"
 
 namespace aiomq::py {
 namespace {
@@ -27,36 +28,56 @@ PyObject *as_task_id(int error, std::uint64_t id) {
     return error != 0 ? PyLong_FromLong(error) : PyLong_FromUnsignedLongLong(id);
 }
 
-PyObject *submit(aiomq_pool *pool, Encoder &encoder, aiomq_task &task) {
+/// Measures how long the arguments of a task take to encode, from its making on.
+class EncodeMeter {
+  public:
+    explicit EncodeMeter(const aiomq_pool *pool) : table_(table_of(pool)), ns_(now_ns()) {}
+
+    void encoded() { ns_ = now_ns() - ns_; }
+    void count(const aiomq_task &task) const {
+        if (table_) {
+            table_.add(task.function, FunctionTable::kCalls, 1);
+            table_.add(task.function, FunctionTable::kBytesIn, task.payload_bytes);
+            table_.add_times(task.function, FunctionTable::kFirst, FunctionTable::kFirstNs, ns_, 1);
+        }
+    }
+
+  private:
+    std::uint64_t now_ns() const { return table_ ? monotonic_ns() : 0; }
+
+    FunctionTable table_;
+    std::uint64_t ns_;
+};
+
+PyObject *submit(aiomq_pool *pool, Encoder &encoder, aiomq_task &task, EncodeMeter &meter) {
     std::uint64_t id = 0;
+    std::uint64_t words[kCopiedWords];
+    void *allocated = nullptr;
     task.struct_bytes = sizeof(task);
     task.payload_bytes = encoder.words() * sizeof(std::uint64_t);
     if (encoder.words() <= kCopiedWords) {
-        std::uint64_t words[kCopiedWords];
         encoder.write(words);
         task.payload = words;
-        const int error = aiomq_pool_submit(pool, &task, &id);
-        return as_task_id(error, id);
-    }
-    if (const Place *place = encoder.use_place(pool); place != nullptr) {
+    } else if (const Place *place = encoder.use_place(pool); place != nullptr) {
         encoder.write(place->block);
         task.payload = place->block;
         task.payload_bytes = place->room + place->bytes;
         task.flags |= AIOMQ_TASK_ADOPT | AIOMQ_TASK_KEEP;
-        const int error = aiomq_pool_submit(pool, &task, &id);
-        return as_task_id(error, id);
+    } else {
+        const int error = aiomq_pool_alloc(pool, task.payload_bytes, &allocated);
+        if (error != 0) {
+            return as_task_id(error, id);
+        }
+        encoder.write(static_cast<std::uint64_t *>(allocated));
+        task.payload = allocated;
+        task.flags |= AIOMQ_TASK_ADOPT;
     }
-    void *payload = nullptr;
-    int error = aiomq_pool_alloc(pool, task.payload_bytes, &payload);
-    if (error != 0) {
-        return as_task_id(error, id);
-    }
-    encoder.write(static_cast<std::uint64_t *>(payload));
-    task.payload = payload;
-    task.flags |= AIOMQ_TASK_ADOPT;
-    error = aiomq_pool_submit(pool, &task, &id);
-    if (error != 0) {
-        aiomq_pool_free(pool, payload);
+    meter.encoded();
+    const int error = aiomq_pool_submit(pool, &task, &id);
+    if (error == 0) {
+        meter.count(task);
+    } else if (allocated != nullptr) {
+        aiomq_pool_free(pool, allocated);
     }
     return as_task_id(error, id);
 }
@@ -149,13 +170,16 @@ PyObject *submit_call(const RawCall &call) {
     Encoder encoder;
     if (!parse("submit_call", call,
                {"pool", "function", "user", "args", "kwargs", "flags", "options"}, 2, given) ||
-        !to_address(given[0], &pool) || !to_task(given[1], given[2], given[5], given[6], task) ||
-        !encoder.prepare_call(given[3], given[4])) {
+        !to_address(given[0], &pool) || !to_task(given[1], given[2], given[5], given[6], task)) {
+        return nullptr;
+    }
+    EncodeMeter meter(static_cast<aiomq_pool *>(pool));
+    if (!encoder.prepare_call(given[3], given[4])) {
         return nullptr;
     }
     task.kind = AIOMQ_KIND_CALL;
     task.items = 1;
-    return submit(static_cast<aiomq_pool *>(pool), encoder, task);
+    return submit(static_cast<aiomq_pool *>(pool), encoder, task, meter);
 }
 
 PyObject *submit_chunk(const RawCall &call) {
@@ -174,12 +198,13 @@ PyObject *submit_chunk(const RawCall &call) {
     if (slice.stop - slice.start > static_cast<Py_ssize_t>(AIOMQ_ITEMS_MAX)) {
         return PyLong_FromLong(-EINVAL);
     }
+    EncodeMeter meter(static_cast<aiomq_pool *>(pool));
     if (!encoder.prepare_chunk(given[3], slice.start, slice.stop, slice.star)) {
         return nullptr;
     }
     task.kind = AIOMQ_KIND_CHUNK;
     task.items = static_cast<std::uint32_t>(slice.stop - slice.start);
-    return submit(static_cast<aiomq_pool *>(pool), encoder, task);
+    return submit(static_cast<aiomq_pool *>(pool), encoder, task, meter);
 }
 
 }  // namespace aiomq::py
