@@ -92,6 +92,18 @@ std::uint64_t bytes_of_names(TestPool &pool) {
     return pool.pool_stats().request_used_bytes;
 }
 
+/// A task with memory that stays the caller's.
+aiomq_task kept_task(const void *memory, std::uint64_t bytes) {
+    aiomq_task task{};
+    task.struct_bytes = sizeof task;
+    task.flags = AIOMQ_TASK_ADOPT | AIOMQ_TASK_KEEP;
+    task.kind = AIOMQ_KIND_BYTES;
+    task.items = 1;
+    task.payload = memory;
+    task.payload_bytes = bytes;
+    return task;
+}
+
 std::string large(char loans, char letter) { return loans + std::string(1000, letter); }
 
 }  // namespace
@@ -162,13 +174,7 @@ TEST(Loans, WhatTheCallerKeepsIsFreedWhenNobodyHasIt) {
         ASSERT_EQ(aiomq_pool_alloc(pool.get(), 1001, &memory), 0);
         EXPECT_EQ(aiomq_pool_in_use(pool.get(), memory), 0);
         large('1', 'a').copy(static_cast<char *>(memory), 1001);
-        aiomq_task task{};
-        task.struct_bytes = sizeof task;
-        task.flags = AIOMQ_TASK_ADOPT | AIOMQ_TASK_KEEP;
-        task.kind = AIOMQ_KIND_BYTES;
-        task.items = 1;
-        task.payload = memory;
-        task.payload_bytes = 1001;
+        const aiomq_task task = kept_task(memory, 1001);
         for (const char *function : {"keep", "keep", "nothing"}) pool.submit_task(function, task);
         EXPECT_EQ(aiomq_pool_in_use(pool.get(), memory), 1);
         pool.collect_all();
@@ -197,13 +203,7 @@ TEST(Loans, WhatTheCallerKeepsOutlivesWorkersThatHaveIt) {
     void *memory = nullptr;
     ASSERT_EQ(aiomq_pool_alloc(pool.get(), 1001, &memory), 0);
     large('2', 'b').copy(static_cast<char *>(memory), 1001);
-    aiomq_task task{};
-    task.struct_bytes = sizeof task;
-    task.flags = AIOMQ_TASK_ADOPT | AIOMQ_TASK_KEEP;
-    task.kind = AIOMQ_KIND_BYTES;
-    task.items = 1;
-    task.payload = memory;
-    task.payload_bytes = 1001;
+    const aiomq_task task = kept_task(memory, 1001);
     for (int round = 0; round < 5; ++round) {
         const auto id = pool.submit_task("keep", task);
         pool.collect_all();

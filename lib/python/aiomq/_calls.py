@@ -168,9 +168,9 @@ class PoolCalls:
         what the generator does, after its last value; pickle.PicklingError for a value that can't
         be sent; WorkerDied.
         """
-        from aiomq._stream import start
+        from aiomq._stream import Stream
 
-        return start(
+        return Stream(
             self._dispatcher.here(),
             fn,
             () if args is None else tuple(args),

@@ -49,6 +49,8 @@ class Stream(Generic[T]):
         buffersize: int,
         options: Options | None,
     ) -> None:
+        """Raises as Pool.stream()."""
+        _checks.size("buffersize", buffersize, 1)
         chosen = NONE if options is None else options
         if chosen.retries:
             raise ValueError("a stream can't be run again: retries must be 0")
@@ -116,19 +118,6 @@ def _cancel(dispatcher: Submitter, *tasks: Task[Any]) -> None:
         if not task.cancel() and not task.cancelled():
             task.exception()
     dispatcher.drained()
-
-
-def start(
-    dispatcher: Submitter,
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    buffersize: int,
-    options: Options | None,
-) -> Stream[Any]:
-    """A new stream. Raises as Pool.stream()."""
-    _checks.size("buffersize", buffersize, 1)
-    return Stream(dispatcher, function, args, kwargs, buffersize, options)
 
 
 # --- in the worker --------------------------------------------------------------------------------
