@@ -45,12 +45,27 @@ def damage(payload: bytes, random_: random.Random) -> bytes:
     return bytes(data)
 
 
+def buffered(builder: Builder) -> None:
+    """Three buffers beside a pickle of None: so short that no damage makes it ask for memory."""
+    root = builder.take(3)
+    builder.point_to_struct(0, root, 2, 1)
+    builder.put(root, 13)
+    inside = builder.take(2)
+    builder.point_to_struct(root + 2, inside, 0, 2)
+    builder.append_list(inside, 2, 4, b"\x80\x05N.")
+    element = builder.take_structs(inside + 1, 3, 1, 1)
+    for size in (70, 0, 8):
+        builder.put(element, size)
+        if size:
+            builder.align(64)
+            builder.append_list(element + 1, 5, -(-size // 8), b"b" * size)
+        element += 2
+
+
 def intact() -> list[tuple[int, bytes]]:
     nested = {"a": [1, "x", (2.5, {"k": [b"z", None]})], "b": {1, 2}, "c": [["p", "q"], [10**30]]}
     found = [(_abi.KIND_VALUE, PURE.value(value)) for value in (nested, [nested], *PLAIN[:-5])]
-    buffered = [memoryview(b"buffer" * 30), memoryview(b""), memoryview(b"another")]
-    found.append((_abi.KIND_VALUE, PURE.value(buffered)))
-    found.append((_abi.KIND_CALL, PURE.call((buffered, 1), {"k": buffered[0]})))
+    found.append((_abi.KIND_VALUE, message(buffered)))
     found.append((_abi.KIND_CALL, PURE.call((1, "x", nested), {"k": nested, "l": 1})))
     found.append((_abi.KIND_CHUNK, PURE.chunk([1, 2, 3], 0, 3, False)))
     found.append((_abi.KIND_CHUNK, PURE.chunk([(1, "a"), (2, "b")], 0, 2, True)))
