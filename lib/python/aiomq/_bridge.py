@@ -238,6 +238,11 @@ if TYPE_CHECKING:
             a hook raises.
             """
 
+        def count_ended(
+            self, function: int, started_ns: int, busy_ns: int, raised: bool, /
+        ) -> None:
+            """Count an item on the page that had suspended and has ended now."""
+
         def enter(self, job: int, index: int) -> None:
             """Say which item runs now, or with job NOBODY that none does: aiomq_worker_enter()."""
 

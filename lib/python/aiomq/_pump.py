@@ -137,6 +137,7 @@ class Pump:
         )
         self._runner.base_context = context
         self.enter = Item._enter = self._runner.enter
+        self._count_ended = self._runner.count_ended
 
     # --- turns ------------------------------------------------------------------------------------
 
@@ -411,8 +412,7 @@ class Pump:
                 self.take_back(item)
             del self._live[job][index]
             number = self._parked[job].number
-            self._page.add(number, item._busy_ns)
-            self._page.ran(number, monotonic_ns() - item._started_ns, status == _abi.ERROR)
+            self._count_ended(number, item._started_ns, item._busy_ns, status == _abi.ERROR)
             value = item._value
             if status == _abi.ERROR:
                 value = report_of(value)

@@ -76,6 +76,12 @@ class Runner:
         """See `_bridge`."""
         _lib.aiomq_worker_enter(self._worker, job, index)
 
+    def count_ended(self, function: int, started_ns: int, busy_ns: int, raised: bool, /) -> None:
+        """See `_bridge`."""
+        if self._page is not None:
+            self._page.add(function, busy_ns)
+            self._page.ran(function, monotonic_ns() - started_ns, raised)
+
     def run(
         self,
         job: int,

@@ -32,6 +32,7 @@ class FunctionTable {
         kBytesOut = 2,
         kFirstNs = 3,
         kSecondNs = 4,
+        kBusyNs = 5,
         kFirst = 8,  // histograms
         kSecond = kFirst + kBuckets,
         kRowCells = kSecond + kBuckets

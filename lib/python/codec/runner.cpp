@@ -408,6 +408,20 @@ bool Runner::publish_waiting(const Job &job, Result &ret) {
     return true;
 }
 
+void Runner::count_ended(std::uint32_t function, std::uint64_t started_ns, std::uint64_t busy_ns,
+                         bool raised) const {
+    if (!table_) {
+        return;
+    }
+    table_.add(function, FunctionTable::kCalls, 1);
+    table_.add(function, FunctionTable::kBusyNs, busy_ns);
+    table_.add_times(function, FunctionTable::kSecond, FunctionTable::kSecondNs,
+                     monotonic_ns() - started_ns, 1);
+    if (raised) {
+        table_.add(function, FunctionTable::kErrors, 1);
+    }
+}
+
 Ref Runner::take_item() {
     if (spare_) {
         return std::move(spare_);

@@ -63,6 +63,9 @@ class Runner {
     int enter_item(std::uint32_t job, std::uint32_t index) {
         return aiomq_worker_enter(worker_, job, index);
     }
+    /// Counts an item that had suspended and has ended now.
+    void count_ended(std::uint32_t function, std::uint64_t started_ns, std::uint64_t busy_ns,
+                     bool raised) const;
     /// CLOCK_MONOTONIC at the start of the newest item of a timed job.
     std::uint64_t started_ns() const { return started_ns_; }
     /// Index of the item that was started last.

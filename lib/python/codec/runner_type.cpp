@@ -157,6 +157,24 @@ PyObject *enter(PyObject *self, PyObject *const *values, Py_ssize_t count) {
     return Py_None;
 }
 
+/// Runs for each item that had suspended, so it takes positions only.
+PyObject *count_ended(PyObject *self, PyObject *const *values, Py_ssize_t count) {
+    if (count != 4) {
+        PyErr_SetString(PyExc_TypeError, "count_ended() takes four arguments");
+        return nullptr;
+    }
+    std::uint32_t function = 0;
+    std::uint64_t started_ns = 0;
+    std::uint64_t busy_ns = 0;
+    if (!to_number(values[0], &function) || !to_number(values[1], &started_ns) ||
+        !to_number(values[2], &busy_ns)) {
+        return nullptr;
+    }
+    held(self)->count_ended(function, started_ns, busy_ns, values[3] == Py_True);
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
 PyObject *get_started_ns(PyObject *self, void * /*closure*/) {
     return PyLong_FromUnsignedLongLong(held(self)->started_ns());
 }
@@ -190,6 +208,9 @@ PyMethodDef methods[] = {
      " -> (reason, suspended)"},
     {"enter", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(enter)), METH_FASTCALL,
      "enter(job, index): which item runs now"},
+    {"count_ended", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(count_ended)),
+     METH_FASTCALL,
+     "count_ended(function, started_ns, busy_ns, raised): an item that had suspended has ended"},
     {nullptr, nullptr, 0, nullptr},
 };
 
