@@ -107,7 +107,8 @@ async def fetch_share(url: str, count: int) -> int:
     async def some(session: aiohttp.ClientSession) -> None:
         nonlocal total
         for _ in left:
-            total += await get(session, url)
+            size = await get(session, url)  # others add to the total meanwhile
+            total += size
 
     async with new_session() as session:
         await asyncio.gather(*(some(session) for _ in range(CONCURRENCY)))
