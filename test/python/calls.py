@@ -32,6 +32,16 @@ async def same(value: Any) -> Any:
     return value
 
 
+async def block_first() -> None:
+    time.sleep(0.05)  # what takes time is what the test is about
+    await asyncio.sleep(0)
+
+
+async def block_last() -> None:
+    await asyncio.sleep(0)
+    time.sleep(0.05)
+
+
 counted: contextvars.ContextVar[int] = contextvars.ContextVar("counted", default=0)
 
 

@@ -103,10 +103,9 @@ async def pids(stop: int) -> AsyncIterator[int]:
 
 
 async def waits_between(path: str) -> AsyncIterator[str]:
-    """Yields, and goes on when the file is there."""
+    """Yields, and goes on when it is let through."""
     yield "before"
-    while not Path(path).exists():
-        await asyncio.sleep(0.001)
+    await gate.through(path, "stream")
     yield "after"
 
 

@@ -174,8 +174,11 @@ async def test_what_cannot_be_shared_is_named() -> None:
     async with Pool(1) as pool:
         with pytest.raises(pickle.PicklingError, match="the lock can't be shared"):
             pool.share(threading.Lock())
+        records = numpy.zeros(3, dtype=[("x", "f4"), ("y", "i8")])
         with pytest.raises(pickle.PicklingError, match="the memoryview can't be shared"):
-            pool.share(memoryview(b"0123456789")[::2])
+            pool.share(memoryview(records))
+        strided = pool.share([memoryview(b"every second")[::2]])
+        assert strided.get() == [b"every second"[::2]]
         with pytest.raises(RuntimeError, match="only in the process that shares it"):
             await pool.apply(sharing.close, (pool.share(1),))
         assert await asyncio.wait_for(pool.apply(calls.add, (1, 2)), 60) == 3

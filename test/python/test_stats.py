@@ -7,6 +7,8 @@ import dataclasses
 import functools
 import json
 import os
+from collections.abc import Callable
+from typing import Any
 
 import calls
 import gate
@@ -146,3 +148,24 @@ async def test_more_functions_than_rows_share_one() -> None:
         assert sum(function.calls for function in functions) == 260
         assert functions[-1].name == ""
         assert functions[-1].calls == 5
+
+
+async def test_calls_that_have_waited_for_room_are_counted_too() -> None:
+    async with gate.Gate() as way, Pool(1, capacity=1) as pool:
+        held = [pool.submit(gate.through, way.path, str(number)) for number in range(5)]
+        for number in range(5):
+            await way.arrived(str(number))
+            way.open(str(number))
+        assert await asyncio.gather(*held) == [str(number) for number in range(5)]
+        (function,) = pool.stats().functions
+        assert (function.tasks, function.calls, function.encode.count) == (5, 5, 5)
+        assert function.bytes_in >= 5 * len(way.path)
+
+
+@pytest.mark.parametrize("function", [calls.block_first, calls.block_last])
+async def test_a_call_runs_from_its_first_step_to_its_last(function: Callable[..., Any]) -> None:
+    async with Pool(1) as pool:
+        await pool.apply(function)
+        (stats,) = pool.stats().functions
+        assert stats.run.count == 1
+        assert stats.run.total >= 0.05

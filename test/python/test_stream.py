@@ -51,14 +51,10 @@ async def test_many_streams_and_calls_share_few_permits() -> None:
 @pytest.mark.parametrize("function", [streaming.waits_between, streaming.blocks_between])
 async def test_a_value_comes_before_the_next_is_produced(function: Any) -> None:
     async with gate.Gate() as door, Pool(1) as pool:
-        path = door.path if function is streaming.blocks_between else door.path + "-go"
-        stream = aiter(pool.stream(function, (path,)))
+        stream = aiter(pool.stream(function, (door.path,)))
         assert await anext(stream) == "before"
-        if function is streaming.waits_between:
-            Path(path).touch()
-        else:
-            await door.arrived("stream")
-            door.open("stream")
+        await door.arrived("stream")
+        door.open("stream")
         assert await anext(stream) == "after"
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
@@ -252,8 +248,7 @@ async def test_a_loop_of_another_thread_may_stream() -> None:
         thread = threading.Thread(target=lambda: found.extend(asyncio.run(here())))
         thread.start()
         mine = await listed(pool.stream(streaming.count_slowly, (300,)))
-        while thread.is_alive():
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(thread.join)
         assert found == mine == list(range(300))
 
 

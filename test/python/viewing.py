@@ -6,7 +6,6 @@ import array
 import asyncio
 import gc
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,10 +76,7 @@ def drop_kept() -> None:
 
 
 async def drop_kept_in_a_thread() -> None:
-    thread = threading.Thread(target=drop_kept)
-    thread.start()
-    while thread.is_alive():
-        await asyncio.sleep(0.001)
+    await asyncio.to_thread(drop_kept)
 
 
 def sum_in_a_fork(value: Any) -> float:

@@ -66,16 +66,15 @@ void read_at(int fd, std::vector<Value> &values, std::uint64_t offset) {
 
 /// The header of the board behind @path, if it is the pool's.
 std::optional<Header> header_of(int fd, const FoundPool &pool) {
-    std::vector<Header> header(1);
-    if (::pread(fd, header.data(), sizeof(Header), 0) != sizeof(Header) ||
-        header[0].inode != pool.inode) {
+    Header header{};
+    if (::pread(fd, &header, sizeof header, 0) != sizeof header || header.inode != pool.inode) {
         return std::nullopt;
     }
-    if (header[0].magic != kMagic || header[0].rows != kRows || header[0].buckets != kTimeBuckets ||
-        header[0].tables == 0 || header[0].tables > kMostTables) {
+    if (header.magic != kMagic || header.rows != kRows || header.buckets != kTimeBuckets ||
+        header.tables == 0 || header.tables > kMostTables) {
         throw std::runtime_error("the pool's board is of another version of libaiomq");
     }
-    return header[0];
+    return header;
 }
 
 void add(Times &times, std::uint64_t total_ns,

@@ -6,7 +6,7 @@ import ctypes
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiomq import _abi
+from aiomq import _abi, _bridge
 from aiomq._options import NONE
 from aiomq._trouble import NO_ROOM, raise_for
 
@@ -24,6 +24,7 @@ class Waiting(NamedTuple):
     kind: int
     integer: int
     payload: bytes
+    encode_ns: int
     options: Options | None
 
 
@@ -53,7 +54,9 @@ class Backlog:
         call.items = 1
         number = ctypes.c_uint64()
         while self._waiting:
-            task, call.function, call.kind, call.integer, payload, options = self._waiting[0]
+            task, call.function, call.kind, call.integer, payload, encode_ns, options = (
+                self._waiting[0]
+            )
             if not task.done():
                 (
                     call.flags,
@@ -72,6 +75,7 @@ class Backlog:
                 if outcome in NO_ROOM and dispatcher.can_wait(outcome):
                     return
                 if outcome == 0:
+                    _bridge.count_encoded(address, call.function, len(payload), encode_ns)
                     task._id = number.value
                     dispatcher.add_pending(call.user, task)
                 else:

@@ -75,7 +75,8 @@ class Board:
     def belong_to(self, inode: int) -> None:
         """Write the header: which pool's this is."""
         words = (1 + self._workers, ROWS, BUCKETS, os.getpid(), inode)
-        self._cells[1 : 1 + len(words)] = memoryview(b"".join(map(_word, words))).cast("Q")
+        for cell, word in enumerate(words, 1):
+            self._cells[cell] = word
         self._cells[0] = MAGIC  # it is complete
 
     def name(self, function: int, name: str) -> None:
@@ -113,10 +114,6 @@ class Board:
         self._cells.release()
         self._memory.close()
         os.close(self.fd)
-
-
-def _word(number: int) -> bytes:
-    return number.to_bytes(8, "little")
 
 
 def _count(cells: Any, row: int, histogram: int, total: int, nanoseconds: int) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "Runner",
     "as_coroutine",
     "collect",
+    "count_encoded",
     "encode_call",
     "native",
     "publish",
@@ -165,6 +166,9 @@ if TYPE_CHECKING:
         0: no more.
         """
 
+    def count_encoded(pool: int, function: int, nbytes: int, nanoseconds: int) -> None:
+        """Count a task that was submitted without these functions, as they count others."""
+
     class Arguments:
         """A payload (fields of aiomq_job), decoded call by call; ValueError if it is damaged.
 
@@ -199,6 +203,7 @@ if TYPE_CHECKING:
 
         base_context: Context
         index: int  # of the item that was started last
+        looked_ns: int  # CLOCK_MONOTONIC at the last look at the clock before it started
         started_ns: int  # CLOCK_MONOTONIC at the start of the newest item of a timed job
 
         def __init__(
@@ -252,6 +257,7 @@ elif NATIVE:
     submit_chunk = native.submit_chunk
     collect = native.collect
     set_table = native.set_table
+    count_encoded = native.count_encoded
     publish = native.publish
     publish_error = native.publish_error
     Arguments = native.Arguments
@@ -260,6 +266,7 @@ else:
     from aiomq._decode import Arguments
     from aiomq._pure import (
         collect,
+        count_encoded,
         encode_call,
         publish,
         publish_error,

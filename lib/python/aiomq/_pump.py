@@ -16,7 +16,6 @@ import asyncio
 import ctypes
 import errno
 import os
-import pickle
 import sys
 import threading
 import traceback
@@ -33,7 +32,7 @@ from aiomq._item import Item, enter_task, leave_task, register_task
 from aiomq._loans import Lender
 from aiomq._main import importing
 from aiomq._reference import is_plain, label_of, resolve, shares_context
-from aiomq._report import report_of
+from aiomq._report import report_of, unsendable
 from aiomq._stuck import waiting_stack
 
 if TYPE_CHECKING:
@@ -371,7 +370,7 @@ class Pump:
         item._job = job
         item._index = index
         item._report = self._finished
-        item._started_ns = monotonic_ns()
+        item._started_ns = self._runner.looked_ns
         self._running += 1
         live = self._live.get(job)
         current = self._current
@@ -433,7 +432,7 @@ class Pump:
     def _failed(self, job: int, index: int, error: BaseException) -> int:
         """Publish what went wrong with an item's first step. 1 if that ended the job, else 0."""
         if isinstance(error, _bridge.EncodeError):
-            error = _unsendable(error)
+            error = unsendable(error)
         report = report_of(error)
         outcome = _bridge.publish_error(self._worker, job, index, *report)
         if outcome == -errno.ENOMEM:
@@ -452,11 +451,11 @@ class Pump:
                 try:
                     outcome = _bridge.publish(self._worker, job, index, status, value)
                 except _bridge.EncodeError as error:
-                    status, value = _abi.ERROR, report_of(_unsendable(error))
+                    status, value = _abi.ERROR, report_of(unsendable(error))
                     continue
             if outcome != -errno.EMSGSIZE or status == _abi.ERROR:
                 break
-            status, value = _abi.ERROR, report_of(_unsendable(None))
+            status, value = _abi.ERROR, report_of(unsendable(None))
         if outcome == -errno.ENOMEM:
             return False
         if outcome < 0:
@@ -491,13 +490,3 @@ class Pump:
                 sys.stderr.flush()
         finally:
             os._exit(70)  # EX_SOFTWARE
-
-
-def _unsendable(error: Exception | None) -> Exception:
-    """What a task raises whose result can't be encoded (`error` is why) or is too large."""
-    cause = None if error is None else error.__cause__
-    if cause is None:
-        return ValueError("the result is larger than the pool's memory for results (max_memory)")
-    raised = pickle.PicklingError(f"the result can't be sent back: {cause}")
-    raised.__cause__ = cause
-    return raised

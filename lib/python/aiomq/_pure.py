@@ -30,6 +30,13 @@ def set_table(pool: int, address: int) -> None:
         tallies[pool] = Tally(address)
 
 
+def count_encoded(pool: int, function: int, nbytes: int, nanoseconds: int) -> None:
+    """See `_bridge`."""
+    tally = tallies.get(pool)
+    if tally is not None:
+        tally.encoded(function, nbytes, nanoseconds)
+
+
 def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int, bytes]:
     """See `_bridge`."""
     return _abi.KIND_CALL, 0, encode_arguments(args, kwargs)
@@ -100,9 +107,8 @@ def _submit(
         task.queue, task.retries, task.key, task.start_within_ns, task.timeout_ns = options[1:6]
     task_id = ctypes.c_uint64()
     outcome: int = _lib.aiomq_pool_submit(pool, ctypes.byref(task), ctypes.byref(task_id))
-    tally = tallies.get(pool)
-    if outcome == 0 and tally is not None:
-        tally.encoded(function, len(payload), taken_ns)
+    if outcome == 0:
+        count_encoded(pool, function, len(payload), taken_ns)
     return outcome or task_id.value
 
 

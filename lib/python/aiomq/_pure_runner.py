@@ -70,6 +70,7 @@ class Runner:
         self._active = False
         self._index = ctypes.c_uint32()
         self.started_ns = 0
+        self.looked_ns = 0
         self.index = 0
 
     def enter(self, job: int, index: int) -> None:
@@ -154,7 +155,7 @@ class Runner:
             if index < first_index:
                 return -errno.EBADMSG, suspended  # it belongs to an attempt before this one
             account.running += 1
-            started_ns = monotonic_ns()
+            started_ns = self.looked_ns = monotonic_ns()
             if timed:
                 self.started_ns = started_ns
             try:

@@ -35,6 +35,16 @@ def report_of(error: BaseException) -> Report:
     return Report(_clean(name), _clean(message), _clean(text), _pickle(error))
 
 
+def unsendable(error: Exception | None) -> Exception:
+    """What a task raises whose result can't be encoded (`error` is why) or is too large."""
+    cause = None if error is None else error.__cause__
+    if cause is None:
+        return ValueError("the result is larger than the pool's memory for results (max_memory)")
+    raised = pickle.PicklingError(f"the result can't be sent back: {cause}")
+    raised.__cause__ = cause
+    return raised
+
+
 def _outside(trace: TracebackType | None) -> TracebackType | None:
     """The traceback from the user's first frame on."""
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):

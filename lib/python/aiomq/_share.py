@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from aiomq import _depot
+from aiomq import _buffers, _depot
 
 T = TypeVar("T")
 
@@ -131,14 +131,12 @@ _lock = threading.RLock()  # a class that is unpickled may get a shared object, 
 
 def share(value: T, home: set[Shared[Any]]) -> Shared[T]:
     """Put an object into shared memory; `home` keeps it. Raises as Pool.share()."""
-    buffers: list[pickle.PickleBuffer] = []
-    given: Any = pickle.PickleBuffer(value) if isinstance(value, memoryview) else value
     try:
-        pickled = pickle.dumps(given, 5, buffer_callback=buffers.append)
-        raw = [pickled, *(buffer.raw() for buffer in buffers)]
+        made = _buffers.dumps(value)
     except Exception as error:
         name = type(value).__name__
         raise pickle.PicklingError(f"the {name} can't be shared: {error}") from error
+    raw = [made] if isinstance(made, bytes) else [made[0], *made[1]]
     index, size = _index([len(part) for part in raw])
     token = secrets.randbits(64)
     fd = os.memfd_create("aiomq-share", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

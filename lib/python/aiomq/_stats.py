@@ -100,8 +100,9 @@ class FunctionStats:
     bytes_in, bytes_out: encoded arguments and results, of the same tasks as `tasks`.
     encode: a task's arguments. decode: the results that come at once.
     wait: from submit to the claim of a task, by the kernel's coarse clock: to some milliseconds.
-    run: a call, from start to end, whatever it awaits. Of calls that end faster than it pays to
-        look at the clock, the mean of up to 16 stands for each.
+    run: a call, from start to end, whatever it awaits. Of calls that are faster than it pays to
+        look at the clock, the mean of up to 16 stands for each; one that suspends counts from the
+        last look before it.
     """
 
     name: str

@@ -14,6 +14,7 @@ import itertools
 import os
 import threading
 import weakref
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from aiomq import _abi, _bridge
@@ -179,11 +180,13 @@ class Submitter:
 
             raise QueueFull("every slot of the pool is in use, or its memory for arguments is full")
         else:
+            start_ns = monotonic_ns()
             try:
                 kind, integer, payload = _bridge.encode_call(args, kwargs)
             except _bridge.EncodeError as error:
                 raise call_error(function, error) from error.__cause__
-            self.backlog.add(Waiting(task, number, kind, integer, payload, options))
+            taken_ns = monotonic_ns() - start_ns
+            self.backlog.add(Waiting(task, number, kind, integer, payload, taken_ns, options))
         return task
 
     def submit_chunk(

@@ -32,4 +32,22 @@ PyObject *set_table(const RawCall &call) {
     return Py_None;
 }
 
+PyObject *count_encoded(const RawCall &call) {
+    PyObject *given[4];
+    void *pool = nullptr;
+    std::uint32_t function = 0;
+    std::uint64_t bytes = 0;
+    std::uint64_t ns = 0;
+    if (!parse("count_encoded", call, {"pool", "function", "nbytes", "nanoseconds"}, 0, given) ||
+        !to_address(given[0], &pool) || !to_number(given[1], &function) ||
+        !to_number(given[2], &bytes) || !to_number(given[3], &ns)) {
+        return nullptr;
+    }
+    if (const FunctionTable table = table_of(static_cast<aiomq_pool *>(pool))) {
+        table.add_encoded(function, bytes, ns);
+    }
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
 }  // namespace aiomq::py

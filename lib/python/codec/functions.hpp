@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cstdint>
 #include <ctime>
@@ -46,9 +45,9 @@ class FunctionTable {
 
     void add(std::uint32_t function, std::uint32_t cell, std::uint64_t value) const {
         const std::uint32_t row = std::min(function, kRows - 1);
-        // One writer; whoever reads may do so at any time.
-        const std::atomic_ref<std::uint64_t> sum(cells_[row * kRowCells + cell]);
-        sum.store(sum.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
+        // One writer; whoever reads may do so at any time, and must find whole words.
+        volatile std::uint64_t &sum = cells_[row * kRowCells + cell];
+        sum = sum + value;
     }
     /// @count times that took @ns together: their mean counts for each.
     void add_times(std::uint32_t function, Cell histogram, Cell total, std::uint64_t ns,
@@ -56,6 +55,13 @@ class FunctionTable {
         const auto bits = static_cast<std::uint32_t>(std::bit_width(ns / count));
         add(function, histogram + std::min(bits, kBuckets - 1), count);
         add(function, total, ns);
+    }
+
+    /// A task of the dispatcher's.
+    void add_encoded(std::uint32_t function, std::uint64_t bytes, std::uint64_t ns) const {
+        add(function, kCalls, 1);
+        add(function, kBytesIn, bytes);
+        add_times(function, kFirst, kFirstNs, ns, 1);
     }
 
   private:
@@ -66,6 +72,9 @@ class FunctionTable {
 FunctionTable table_of(const aiomq_pool *pool);
 /// set_table(pool, address): 0 as the address takes it away.
 PyObject *set_table(const RawCall &call);
+
+/// count_encoded(pool, function, nbytes, nanoseconds)
+PyObject *count_encoded(const RawCall &call);
 
 /// The function of a task, which its `user` tells; see Submitter.user_of().
 constexpr std::uint32_t function_of(std::uint64_t user) {

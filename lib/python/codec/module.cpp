@@ -48,6 +48,7 @@ PyMethodDef methods[] = {
     method<submit_chunk>("submit_chunk",
                          "submit_chunk(pool, function, user, items, start, stop, star, flags=0)"),
     method<set_table>("set_table", "set_table(pool, address)"),
+    method<count_encoded>("count_encoded", "count_encoded(pool, function, nbytes, nanoseconds)"),
     method<add_place>("add_place", "add_place(pool, block, room, address, nbytes)"),
     method<remove_place>("remove_place", "remove_place(address)"),
     method<collect>("collect", "collect(pool, limit, lend=None)"),

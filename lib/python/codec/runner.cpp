@@ -13,8 +13,12 @@ namespace {
 /// What a look finds to have ended since the last one has taken the mean of the time in between.
 class Stopwatch {
   public:
-    Stopwatch(const FunctionTable &table, std::uint32_t function, std::uint64_t end_ns)
-        : table_(table), function_(function), end_ns_(end_ns), last_ns_(monotonic_ns()) {}
+    /// @last_ns: gets the time of each look.
+    Stopwatch(const FunctionTable &table, std::uint32_t function, std::uint64_t end_ns,
+              std::uint64_t &last_ns)
+        : table_(table), function_(function), end_ns_(end_ns), last_ns_(last_ns) {
+        last_ns_ = monotonic_ns();
+    }
     ~Stopwatch() {
         if (table_ && ended_ != 0) {
             look();
@@ -56,7 +60,7 @@ class Stopwatch {
     const FunctionTable &table_;
     std::uint32_t function_;
     std::uint64_t end_ns_;
-    std::uint64_t last_ns_;
+    std::uint64_t &last_ns_;
     std::uint32_t ended_ = 0;
     unsigned stride_ = 0;  // no item yet
     unsigned left_ = 1;
@@ -152,7 +156,7 @@ bool Runner::run_in_shared_context(const Job &job, JobAccount &account, std::uin
 bool Runner::loop(const Job &job, JobAccount &account, std::uint32_t permits,
                   std::uint64_t deadline_ns, Result &ret) {
     ret = {kOver, 0};
-    Stopwatch watch(table_, job.function_number, deadline_ns);
+    Stopwatch watch(table_, job.function_number, deadline_ns, looked_ns_);
     if (!waiting_.empty() && !publish_waiting(job, ret)) {
         return false;
     }

@@ -68,6 +68,8 @@ class Runner {
                      bool raised) const;
     /// CLOCK_MONOTONIC at the start of the newest item of a timed job.
     std::uint64_t started_ns() const { return started_ns_; }
+    /// CLOCK_MONOTONIC at the last look at the clock before the newest item.
+    std::uint64_t looked_ns() const { return looked_ns_; }
     /// Index of the item that was started last.
     std::uint32_t index() const { return index_; }
 
@@ -120,6 +122,7 @@ class Runner {
     // Outcomes that found no room, by job; run() of that job publishes them first.
     std::unordered_map<std::uint32_t, std::vector<Waiting>> waiting_;
     std::uint64_t started_ns_ = 0;
+    std::uint64_t looked_ns_ = 0;
     std::uint32_t index_ = 0;
     bool active_ = false;
 };

@@ -179,6 +179,10 @@ PyObject *get_started_ns(PyObject *self, void * /*closure*/) {
     return PyLong_FromUnsignedLongLong(held(self)->started_ns());
 }
 
+PyObject *get_looked_ns(PyObject *self, void * /*closure*/) {
+    return PyLong_FromUnsignedLongLong(held(self)->looked_ns());
+}
+
 PyObject *get_index(PyObject *self, void * /*closure*/) {
     return PyLong_FromUnsignedLong(held(self)->index());
 }
@@ -216,6 +220,7 @@ PyMethodDef methods[] = {
 
 PyGetSetDef properties[] = {
     {"index", get_index, nullptr, "of the item that was started last", nullptr},
+    {"looked_ns", get_looked_ns, nullptr, "of the last look at the clock before it", nullptr},
     {"started_ns", get_started_ns, nullptr, "when the newest item of a timed job started", nullptr},
     {"base_context", get_base_context, set_base_context, "copied for each item", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},

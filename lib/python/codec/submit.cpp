@@ -36,9 +36,7 @@ class EncodeMeter {
     void encoded() { ns_ = now_ns() - ns_; }
     void count(const aiomq_task &task) const {
         if (table_) {
-            table_.add(task.function, FunctionTable::kCalls, 1);
-            table_.add(task.function, FunctionTable::kBytesIn, task.payload_bytes);
-            table_.add_times(task.function, FunctionTable::kFirst, FunctionTable::kFirstNs, ns_, 1);
+            table_.add_encoded(task.function, task.payload_bytes, ns_);
         }
     }
 
