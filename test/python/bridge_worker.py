@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from aiomq import _abi, _bridge
 from aiomq._item import Item, enter_task, leave_task, register_task
+from aiomq._report import Report
 
 lib = _abi.lib
 variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
@@ -223,13 +224,11 @@ class Worker:
         self.worker: int = handle.value
         self.loop = loop
         self.permits = permits
-        self.running = 0
         self.most = 0  # running at once
         self.log: list[tuple[int, int]] = []  # what run() returned
         self.job: Any = None
-        self.waiting: list[Any] = []  # outcomes that found no room
         self.runner = _bridge.Runner(
-            self.worker, loop, Item, enter_task, leave_task, self.suspended, self.trouble
+            self.worker, loop, Item, enter_task, leave_task, register_task, self
         )
         self.functions = Functions()
         self.functions.worker = self
@@ -242,12 +241,9 @@ class Worker:
             os._exit(70)
 
     def _turn(self) -> None:
-        while self.waiting:
-            if self.send(*self.waiting[0]) == -errno.ENOMEM:
-                self.sleep()
-                return
-            self.waiting.pop(0)
-        while self.running < self.permits:
+        if not self.runner.publish_waiting():
+            return self.sleep()
+        while self.runner.suspended < self.permits:
             if self.job is None:
                 claimed = _abi.Job()
                 count = lib.aiomq_worker_claim(self.worker, ctypes.byref(claimed), 1)
@@ -269,11 +265,12 @@ class Worker:
                 getattr(self.functions, name),
                 arguments,
                 claimed.first_item,
-                self.permits - self.running,
+                self.permits - self.runner.suspended,
                 time.monotonic_ns() + 2_000_000,
                 name.startswith("p_"),
             )
             self.log.append(result)
+            self.most = max(self.most, self.runner.suspended)
             reason, _ = result
             if reason in (0, 1):
                 self.job = None
@@ -287,7 +284,7 @@ class Worker:
         return self.sleep()
 
     def sleep(self) -> None:
-        if lib.aiomq_worker_sleep(self.worker, int(self.running < self.permits)) == 1:
+        if lib.aiomq_worker_sleep(self.worker, int(self.runner.suspended < self.permits)) == 1:
             lib.aiomq_worker_wake(self.worker, 0)
             self.loop.call_soon(self.turn)
 
@@ -300,34 +297,29 @@ class Worker:
         lib.aiomq_worker_function(self.worker, number, ctypes.byref(name), ctypes.byref(size))
         return ctypes.string_at(name, size.value).decode()
 
-    def suspended(self, item: Item, job: int, index: int, yielded: object) -> None:
-        assert (item._job, item._index) == (job, index)
-        assert asyncio.current_task(self.loop) is None
-        self.running += 1
-        self.most = max(self.most, self.running)
-        item._report = self.finished
-        register_task(item)
-        item._park(yielded)
-
-    def finished(self, item: Item) -> None:
-        self.running -= 1
-        value = item._value
-        if item._status == _abi.ERROR:
-            self.trouble(item._job, item._index, value)
-        elif self.send(item._job, item._index, item._status, value) == -errno.ENOMEM:
-            self.waiting.append((item._job, item._index, item._status, value))
-        self.loop.call_soon(self.turn)
-
-    def send(self, job: int, index: int, status: int, value: object) -> int:
-        return _bridge.publish(self.worker, job, index, status, value)
-
-    def trouble(self, job: int, index: int, error: BaseException) -> None:
+    def report(self, error: BaseException) -> Report:
         assert asyncio.current_task(self.loop) is None
         kind = type(error)
         name = f"{kind.__module__}.{kind.__qualname__}"
         text = "".join(traceback.format_exception(kind, error, error.__traceback__))
-        outcome = _bridge.publish_error(self.worker, job, index, name, str(error), text, b"p")
-        assert outcome in (0, 1), outcome
+        return Report(name, str(error), text, b"p")
+
+    def on_suspend(self, item: Item) -> None:
+        raise AssertionError("no job here has a timeout")
+
+    def on_end(self, item: Item) -> tuple[int, Any]:
+        raise AssertionError("no item here is watched")
+
+    def on_free(self) -> None:
+        self.loop.call_soon(self.turn)
+
+    def on_over(self, handle: int) -> None:
+        if self.job is not None and self.job[0].job == handle:
+            self.job = None
+
+    def on_failure(self, error: BaseException) -> None:
+        traceback.print_exception(error)
+        os._exit(70)
 
 
 def main(permits: int) -> None:

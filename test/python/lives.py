@@ -145,4 +145,4 @@ async def _write_when_cancelled(path: str) -> None:
 
 def jobs_that_are_remembered() -> int:
     assert _pump.current is not None
-    return len(_pump.current._live) + len(_pump.current._parked)
+    return len(_pump.current._jobs) - 1  # its own

@@ -29,6 +29,15 @@ def reset() -> None:
     by_task.clear()
 
 
+async def schedule_and_let_others_run() -> list[int]:
+    ran: list[int] = []
+    for turn in range(3):
+        asyncio.get_running_loop().call_soon(ran.append, turn)
+        await asyncio.sleep(0)
+        ran.append(-turn)
+    return ran
+
+
 async def after() -> int:
     await asyncio.sleep(0.001)
     return 2

@@ -99,6 +99,10 @@ ALONGSIDE = {
         [probes.sleep_long, probes.cancel_all_others, probes.after],
         [CANCELLED, 1, 2],
     ),
+    "what was scheduled before sleep(0) has run after it": (
+        [probes.schedule_and_let_others_run] * 5,
+        [[0, 0, 1, -1, 2, -2]] * 5,
+    ),
 }
 
 

@@ -162,13 +162,15 @@ class Page:
         """Note that a task has waited so long for this worker."""
         _count(self._cells, row_of(function) * ROW_CELLS, FIRST, FIRST_NS, nanoseconds)
 
-    def ran(self, function: int, nanoseconds: int, raised: bool) -> None:
+    def ran(self, function: int, nanoseconds: int) -> None:
         """Note a call that has ended."""
         row = row_of(function) * ROW_CELLS
         _count(self._cells, row, SECOND, SECOND_NS, nanoseconds)
         self._cells[row + CALLS] += 1
-        if raised:
-            self._cells[row + ERRORS] += 1
+
+    def failed(self, function: int) -> None:
+        """Note a call that has raised, or whose result can't be sent."""
+        self._cells[row_of(function) * ROW_CELLS + ERRORS] += 1
 
     def count_dropped(self) -> None:
         """Note that a log record was dropped."""

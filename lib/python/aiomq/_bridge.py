@@ -1,4 +1,4 @@
-"""The bridge between Python objects and the C ABI: encode, submit, collect, run items, publish.
+"""The bridge between Python objects and the C ABI: encode, submit, collect, run items.
 
 Two variants with the same meaning. `NATIVE` is true where libaiomq_py does it (lib/python/codec);
 otherwise `_pure` and `_pure_runner` do, at a tenth of the speed: on a free-threaded interpreter or
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
     from contextvars import Context
+    from typing import Protocol
 
     from aiomq._board import Page
+    from aiomq._item import Item
     from aiomq._loans import Loan
+    from aiomq._report import Report
 
 __all__ = [
     "NATIVE",
@@ -38,8 +41,6 @@ __all__ = [
     "count_encoded",
     "encode_call",
     "native",
-    "publish",
-    "publish_error",
     "set_table",
     "submit_call",
     "submit_chunk",
@@ -142,24 +143,6 @@ if TYPE_CHECKING:
         be decoded. Raises OSError if the pool is not usable.
         """
 
-    def publish(worker: int, job: int, index: int, status: int, value: object) -> int:
-        """Complete an item with a result: 1 if that was the job's last, 0, or a negative errno.
-
-        ENOMEM: try again when the worker's descriptor is readable. EMSGSIZE: it never fits. Raises
-        EncodeError if the result can't be pickled.
-        """
-
-    def publish_error(
-        worker: int,
-        job: int,
-        index: int,
-        type: str,
-        message: str,
-        traceback: str,
-        pickled: bytes | None,
-    ) -> int:
-        """Complete an item with an error; returns as publish()."""
-
     def set_table(pool: int, address: int) -> None:
         """Have what is submitted to and collected from a pool counted in this table of a Board.
 
@@ -191,20 +174,40 @@ if TYPE_CHECKING:
         def get(self, i: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
             """The arguments of call `i`; IndexError, ValueError, or what unpickling raises."""
 
+    class Owner(Protocol):
+        """What a Runner tells and asks whoever drives it. All are looked up once."""
+
+        def report(self, error: BaseException) -> Report:
+            """What is to travel of an exception; EncodeError: a result can't be encoded."""
+
+        def on_suspend(self, item: Item) -> None:
+            """An item of a job with a timeout has suspended."""
+
+        def on_end(self, item: Item) -> tuple[int, Any]:
+            """A watched item has ended (`_watched`): the status and value to publish."""
+
+        def on_free(self) -> None:
+            """Suspended items have ended, and nothing waits for room: others may run."""
+
+        def on_over(self, handle: int) -> None:
+            """A job is over outside of run()."""
+
+        def on_failure(self, error: BaseException) -> object:
+            """The loop could not go on with an item; never what an item raises."""
+
     class Runner:
         """The item loop of a worker process; one per process.
 
-        item_class(loop) makes the light task of an item (`_item.Item`); enter_task and leave_task
-        are asyncio's. on_suspend(item, job, index, yielded) takes over an item whose first step has
-        suspended. on_trouble(job, index, exception) publishes what an item raised, what went wrong
-        with decoding its arguments, or an EncodeError for its result. `base_context` is copied for
-        each item; setting it copies what is set. What ends in its first step is counted on `page`.
+        item_class(loop) makes the light task of an item (`_item.Item`); enter_task, leave_task and
+        register_task are asyncio's. `base_context` is copied for each item; setting it copies what
+        is set. Steps and outcomes are counted on `page`.
         """
 
         base_context: Context
         index: int  # of the item that was started last
-        looked_ns: int  # CLOCK_MONOTONIC at the last look at the clock before it started
         started_ns: int  # CLOCK_MONOTONIC at the start of the newest item of a timed job
+        suspended: int  # items that have suspended and have not ended
+        waiting: int  # outcomes that wait for room in the worker's memory
 
         def __init__(
             self,
@@ -213,8 +216,8 @@ if TYPE_CHECKING:
             item_class: Callable[[asyncio.AbstractEventLoop], Any],
             enter_task: Callable[[asyncio.AbstractEventLoop, Any], object],
             leave_task: Callable[[asyncio.AbstractEventLoop, Any], object],
-            on_suspend: Callable[[Any, int, int, object], object],
-            on_trouble: Callable[[int, int, BaseException], object],
+            register_task: Callable[[Any], object],
+            owner: Owner,
             page: Page | None = None,
         ) -> None: ...
 
@@ -235,21 +238,19 @@ if TYPE_CHECKING:
 
             Reasons: 0 the job is over and its handle invalid; 1 no item left to start, some still
             run; 2 `permits` items have suspended; 3 CLOCK_MONOTONIC has passed deadline_ns; or a
-            negative errno. After -ENOMEM call again with the same job when there is room: a result
-            may wait in here. -EBADMSG: an item before first_index. `plain`: calling the function is
-            known to make no coroutine; it then runs in a context of its own, or with `shared` in
-            one for all of them, but is no current task.
-            `timed`: note in started_ns when each item starts. `number`: the function's. Raises what
-            a hook raises.
+            negative errno. -ENOMEM: outcomes wait; call publish_waiting() until they don't, then
+            again with the same job unless on_over() says that it is over. -EBADMSG: an item before
+            first_index. `plain`: calling the function is known to make no coroutine; it then runs
+            in a context of its own, or with `shared` in one for all of them, but is no current
+            task. `timed`: items have a timeout. `number`: the function's. Raises what the owner
+            raises, and OSError.
             """
 
-        def count_ended(
-            self, function: int, started_ns: int, busy_ns: int, raised: bool, /
-        ) -> None:
-            """Count an item on the page that had suspended and has ended now."""
+        def publish_waiting(self) -> bool:
+            """Publish outcomes that wait; whether none waits any more."""
 
-        def enter(self, job: int, index: int) -> None:
-            """Say which item runs now, or with job NOBODY that none does: aiomq_worker_enter()."""
+        def items_of(self, job: int) -> list[Any]:
+            """The items of a job that have suspended and have not ended."""
 
 elif NATIVE:
     encode_call = native.encode_call
@@ -258,8 +259,6 @@ elif NATIVE:
     collect = native.collect
     set_table = native.set_table
     count_encoded = native.count_encoded
-    publish = native.publish
-    publish_error = native.publish_error
     Arguments = native.Arguments
     Runner = native.Runner
 else:
@@ -268,8 +267,6 @@ else:
         collect,
         count_encoded,
         encode_call,
-        publish,
-        publish_error,
         set_table,
         submit_call,
         submit_chunk,

@@ -6,11 +6,10 @@ step runs inline and an item that never suspends does not meet the loop at all. 
 asyncio.Task in two ways: isinstance(item, asyncio.Task) is false, and SystemExit or
 KeyboardInterrupt end the item, not the loop.
 
-Life of an Item: the item loop (`_bridge.Runner`) makes it, sets `_ctx`, `_job`, `_index` and
-`_coro` and runs the first step between enter and leave. If that finishes, the loop either uses the
-object again (nobody touched or kept it) or tells it the outcome by `_finish()`. If the step
-suspends, the pump sets `_report` and calls `_park()`; from then on the event loop drives the item
-through `_step()`. The item loop tells the pool which item runs; later steps do so by `_enter()`.
+Life of an Item: the item loop (`_bridge.Runner`) makes it, sets `_ctx` and `_coro` and runs the
+first step. If that ends it, the item loop uses the object again if nobody touched or kept it. If it
+suspends, the item loop sets `_job` and `_index` and goes on with it whenever what it awaits is
+done. In the end it sets `_status` and `_value`, through `_finish()` if somebody touched the item.
 """
 
 from __future__ import annotations
@@ -21,9 +20,8 @@ import sys
 from asyncio import base_tasks, tasks
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from time import monotonic_ns
 from types import FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     enter_task: Callable[[asyncio.AbstractEventLoop, object], None]
@@ -48,7 +46,6 @@ class Item:
     __slots__ = (
         "__weakref__",
         "_asyncio_future_blocking",
-        "_busy_ns",
         "_callbacks",
         "_cancel_message",
         "_cancel_requests",
@@ -60,30 +57,20 @@ class Item:
         "_loop",
         "_must_cancel",
         "_name",
-        "_report",
-        "_started_ns",
         "_status",
         "_touched",
         "_value",
+        "_watched",
     )
-
-    # Set once in a worker: Runner.enter(), by which a step tells the pool which item runs, and the
-    # same for its end, unless the selector does that for all steps of a turn.
-    _enter: ClassVar[Any] = None
-    _leave: ClassVar[Any] = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._ctx: Context | None = None
-        self._job = 0
+        self._job = NOBODY  # until it suspends
         self._index = 0
-        self._report: Callable[[Item], None] | None = None
-        self._reset()
-
-    def _reset(self) -> None:
-        """Forget the item before, as if newly made."""
         self._coro: Coroutine[Any, Any, Any] | None = None
-        self._touched = False
+        self._touched = False  # so that others, or another item, might notice
+        self._watched = False  # the pump wants to be asked when it ends; it is touched then, too
         self._must_cancel = False
         self._cancel_message: object = None
         self._cancel_requests = 0
@@ -92,8 +79,6 @@ class Item:
         self._name: str | None = None
         self._status = PENDING
         self._value: Any = None
-        self._busy_ns = 0
-        self._started_ns = 0  # of one that has suspended
         self._asyncio_future_blocking = False
 
     # --- what a Task offers -------------------------------------------------------------------
@@ -222,96 +207,40 @@ class Item:
             yield self
         return self.result()
 
-    # --- driving ------------------------------------------------------------------------------
+    # --- for the item loop ------------------------------------------------------------------------
 
     def _cancelled_error(self) -> asyncio.CancelledError:
         if self._cancel_message is None:
             return asyncio.CancelledError()
         return asyncio.CancelledError(self._cancel_message)
 
-    def _park(self, yielded: Any) -> None:
-        """Have the loop go on with the coroutine once `yielded`, what it awaits, is done."""
-        loop = self._loop
-        if yielded is None:
-            loop.call_soon(self._step, None, context=self._ctx)
-            return
+    def _cancel_waiter(self) -> None:
+        """It was asked to stop before it began to await what it awaits now."""
+        if self._fut_waiter.cancel(msg=self._cancel_message):
+            self._must_cancel = False
+
+    def _misuse(self, yielded: Any) -> RuntimeError:
+        """What is raised in a coroutine that has yielded what can't be awaited."""
         blocking = getattr(yielded, "_asyncio_future_blocking", None)
         if blocking is None:
             text = f"Task got bad yield: {yielded!r}"
-        elif yielded.get_loop() is not loop:
+        elif yielded.get_loop() is not self._loop:
             text = f"Task {self!r} got Future {yielded!r} attached to a different loop"
         elif yielded is self:
             text = f"Task cannot await on itself: {self!r}"
-        elif not blocking:
-            text = f"yield was used instead of yield from in task {self!r} with {yielded!r}"
         else:
-            yielded._asyncio_future_blocking = False
-            yielded.add_done_callback(self._wakeup, context=self._ctx)
-            self._fut_waiter = yielded
-            if self._must_cancel and yielded.cancel(msg=self._cancel_message):
-                self._must_cancel = False
-            return
-        loop.call_soon(self._step, RuntimeError(text), context=self._ctx)
+            text = f"yield was used instead of yield from in task {self!r} with {yielded!r}"
+        return RuntimeError(text)
 
-    def _wakeup(self, future: Any) -> None:
-        error: BaseException | None = None
-        try:
-            future.result()
-        except BaseException as raised:
-            error = raised
-        try:
-            self._step(error)
-        finally:
-            error = None  # it holds this frame by its traceback
+    def _finish(self, status: int, value: object) -> bool:
+        """Note the outcome and schedule the done callbacks; whether the pump is to be asked.
 
-    def _step(self, error: BaseException | None) -> None:
-        """Run the coroutine to its next suspension or its end; the Handle has entered `_ctx`."""
-        started = monotonic_ns()
-        if self._must_cancel:
-            if not isinstance(error, asyncio.CancelledError):
-                error = self._cancelled_error()
-            self._must_cancel = False
-        self._fut_waiter = None
-        loop = self._loop
-        coroutine = self._coro
-        assert coroutine is not None
-        yielded: Any = None
-        status = PENDING
-        enter = self._enter
-        if enter is not None:
-            enter(self._job, self._index)
-        enter_task(loop, self)
-        try:
-            yielded = coroutine.send(None) if error is None else coroutine.throw(error)
-        except StopIteration as stop:
-            status = CANCELLED if self._must_cancel else OK
-            yielded = stop.value
-        except asyncio.CancelledError:
-            status = CANCELLED
-        except BaseException as raised:
-            status = ERROR
-            yielded = raised
-        finally:
-            leave_task(loop, self)
-            if self._leave is not None:
-                self._leave(NOBODY, 0)
-            error = None
-        # From here on no exception is being handled, so what runs next starts with a clean one.
-        self._busy_ns += monotonic_ns() - started
-        if status == PENDING:
-            self._park(yielded)
-            return
-        self._finish(status, yielded)
-        yielded = None  # an exception holds this frame by its traceback
-        report = self._report
-        if report is not None:
-            report(self)
-
-    def _finish(self, status: int, value: object) -> None:
-        """Note the outcome and schedule the done callbacks. The value is dropped if cancelled."""
+        The value is dropped if cancelled.
+        """
         self._status = status
         self._value = None if status == CANCELLED else value
         if self._callbacks:
             for callback, context in self._callbacks:
                 self._loop.call_soon(callback, self, context=context)
             self._callbacks = None
+        return self._watched

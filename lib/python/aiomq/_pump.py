@@ -3,8 +3,7 @@
 One turn of the pump takes cancels, then starts items until the permits (childconcurrency) are used
 up, nothing is there, or its slice of time is over; then other callbacks of the loop get their
 turn. It claims a task only when it can start an item of it now. Items that finish in their first
-step never meet the loop (`_bridge.Runner`); those that suspend are parked (`Item`) and report back
-here.
+step never meet the loop (`_bridge.Runner`).
 
 An exception inside the pump itself ends the process: the pool then fails what had started with
 WorkerDied, runs the rest elsewhere and starts another worker. Nothing hangs.
@@ -19,7 +18,6 @@ import os
 import sys
 import threading
 import traceback
-from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from time import monotonic_ns
@@ -28,11 +26,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from aiomq import _abi, _bridge
 from aiomq._board import Page
 from aiomq._current import TaskInfo
-from aiomq._item import Item, enter_task, leave_task, register_task
+from aiomq._item import NOBODY, Item, enter_task, leave_task, register_task
 from aiomq._loans import Lender
 from aiomq._main import importing
 from aiomq._reference import is_plain, label_of, resolve, shares_context
-from aiomq._report import report_of, unsendable
+from aiomq._report import Report, report_of, unsendable
 from aiomq._stuck import waiting_stack
 
 if TYPE_CHECKING:
@@ -57,15 +55,6 @@ class _Job(NamedTuple):
     arguments: Any
     first: int
     timeout_ns: int
-
-
-class _Outcome(NamedTuple):
-    """An outcome that found no room in the worker's memory."""
-
-    job: int
-    item: int
-    status: int
-    value: Any  # the result, a Report if status is ERROR, a text if it is TIMED_OUT
 
 
 current: Pump | None = None  # this process's
@@ -106,15 +95,11 @@ class Pump:
         self._page = page
         self._context = context
         self._current: _Job | None = None
-        self._running = 0  # parked items
-        self._live: dict[int, dict[int, Item]] = {}  # job -> index -> parked item
-        self._parked: dict[int, _Job] = {}  # jobs with parked items
+        self._jobs: dict[int, _Job] = {}  # that are not over, by handle
         self._functions: dict[int, tuple[Callable[..., Any], bool, bool]] = {}
         self._names: dict[int, str] = {}  # of functions that were asked for
-        self._timers: dict[Item, asyncio.TimerHandle] = {}  # of parked items with a timeout
+        self._timers: dict[Item, asyncio.TimerHandle] = {}  # of items with a timeout
         self._expired: dict[Item, str] = {}  # cancelled by their timers; what to tell of them
-        self._unpublished: deque[_Outcome] = deque()
-        self._stalled = False  # until the descriptor says that there is room
         self._leaving = False  # nothing more is to be claimed
         self._scheduled = False
         self._flushed_ns = 0
@@ -125,18 +110,9 @@ class Pump:
         self._job = _abi.Job()
         self._cancelled = ctypes.c_uint32()
         self._runner = _bridge.Runner(
-            worker,
-            loop,
-            Item,
-            enter_task,
-            leave_task,
-            self._suspended,
-            self._failed,
-            page,
+            worker, loop, Item, enter_task, leave_task, register_task, self, page
         )
         self._runner.base_context = context
-        self.enter = Item._enter = self._runner.enter
-        self._count_ended = self._runner.count_ended
 
     # --- turns ------------------------------------------------------------------------------------
 
@@ -160,20 +136,19 @@ class Pump:
             self._take_cancels()
             if self.nested is not None:
                 self.nested.turn()
-            self._stalled = not self._publish_waiting()
-            if not self._stalled:
+            if self._runner.publish_waiting():
                 self._start_items()
             if self.after_turn is not None and not self._scheduled and not self.ended:
                 self.after_turn()
-        except BaseException:
-            self._die()
+        except BaseException as error:
+            self.on_failure(error)
 
     def wants_tasks(self) -> bool:
         """Whether a new task could be started now."""
         return (
             self._current is None
-            and self._running < self._permits
-            and not self._stalled
+            and self._permits_left() > 0
+            and self._runner.waiting == 0
             and not self._leaving
         )
 
@@ -190,7 +165,7 @@ class Pump:
         now = monotonic_ns()
         deadline = now + _SLICE_NS
         run = self._runner.run
-        while self._running < self._permits:
+        while (permits := self._permits_left()) > 0:
             job = self._current
             if job is None:
                 job = self._current = self._claim()
@@ -202,7 +177,7 @@ class Pump:
                 job.function,
                 job.arguments,
                 job.first,
-                self._permits - self._running,
+                permits,
                 deadline,
                 job.plain,
                 job.timeout_ns != 0,
@@ -213,11 +188,10 @@ class Pump:
             before, now = now, monotonic_ns()
             self._page.add(job.number, now - before)
             if reason == 0:
-                self._over(job.handle)
+                self.on_over(job.handle)
             elif reason == 1:  # all have started
                 self._current = None
             elif reason == -errno.ENOMEM:
-                self._stalled = True
                 break
             elif reason == -errno.ESHUTDOWN:  # retiring: others run what of the job has not started
                 self._current = None
@@ -229,11 +203,15 @@ class Pump:
         if now - self._flushed_ns > _FLUSH_NS:
             self.flush()
 
+    def _permits_left(self) -> int:
+        """How many more items may suspend."""
+        return self._permits - self._runner.suspended + len(self._lent)
+
     # --- what runs --------------------------------------------------------------------------------
 
     def place_of(self, item: Item) -> tuple[int, int]:
         """Job and index of an item that runs; in its first step it does not know them itself."""
-        if item._report is not None:
+        if item._job != NOBODY:
             return item._job, item._index
         return self.place()
 
@@ -244,8 +222,7 @@ class Pump:
 
     def info(self, handle: int, index: int) -> TaskInfo:
         """What an item that runs may know of itself."""
-        job = self._parked.get(handle) or self._current
-        assert job is not None and job.handle == handle
+        job = self._jobs[handle]
         name = self._names.get(job.number)
         if name is None:
             name = self._names[job.number] = label_of(self._name_of(job.number))
@@ -274,14 +251,12 @@ class Pump:
     def lend(self, item: Item) -> None:
         """The item waits for nested calls: another one may run instead."""
         self._lent.add(item)
-        self._running -= 1
+        item._touched = item._watched = True
         self.schedule()
 
     def take_back(self, item: Item) -> None:
         """Its nested calls are done."""
-        if item in self._lent:
-            self._lent.remove(item)
-            self._running += 1
+        self._lent.discard(item)
 
     # --- tasks ------------------------------------------------------------------------------------
 
@@ -294,7 +269,7 @@ class Pump:
             return None
         if count == -errno.ESHUTDOWN:
             self._leaving = True
-            if not self._live_items() and not self._unpublished:
+            if self._runner.suspended == 0 and self._runner.waiting == 0:
                 self.ended = True
                 self._loop.stop()
             return None
@@ -311,7 +286,7 @@ class Pump:
             self._lender.lend,
             claimed.job,
         )
-        return _Job(
+        job = self._jobs[claimed.job] = _Job(
             claimed.job,
             claimed.task_id,
             claimed.attempt,
@@ -323,10 +298,7 @@ class Pump:
             claimed.first_item,
             claimed.timeout_ns,
         )
-
-    def _live_items(self) -> int:
-        """Parked items, those included that wait for nested calls."""
-        return sum(map(len, self._live.values()))
+        return job
 
     def _find(self, number: int) -> tuple[Callable[..., Any], bool, bool]:
         """The function with this number; imported once, unless that fails.
@@ -360,35 +332,22 @@ class Pump:
     def _take_cancels(self) -> None:
         job = self._cancelled
         while lib.aiomq_worker_cancelled(self._worker, ctypes.byref(job)) > 0:
-            for item in list(self._live.get(job.value, {}).values()):
+            for item in self._runner.items_of(job.value):
                 item.cancel()
 
-    # --- items ------------------------------------------------------------------------------------
+    # --- for the item loop ------------------------------------------------------------------------
 
-    def _suspended(self, item: Item, job: int, index: int, yielded: object) -> None:
-        """Take over an item whose first step has suspended."""
-        item._job = job
-        item._index = index
-        item._report = self._finished
-        item._started_ns = self._runner.looked_ns
-        self._running += 1
-        live = self._live.get(job)
-        current = self._current
-        assert current is not None
-        if live is None:
-            live = self._live[job] = {}
-            self._parked[job] = current
-        live[index] = item
-        if current.timeout_ns:
-            self._limit(item, current.timeout_ns)
-        register_task(item)
-        item._park(yielded)
+    def report(self, error: BaseException) -> Report:
+        """What travels of what an item has raised, or of what its result can't be sent for."""
+        return report_of(unsendable(error) if isinstance(error, _bridge.EncodeError) else error)
 
-    def _limit(self, item: Item, timeout_ns: int) -> None:
-        """Have the item cancelled when its time, which began with its first step, is over."""
-        left_ns = self._runner.started_ns + timeout_ns - monotonic_ns()
+    def on_suspend(self, item: Item) -> None:
+        """An item with a timeout has suspended: have it cancelled when its time is over."""
+        job = self._jobs[item._job]
+        item._touched = item._watched = True
+        left_ns = self._runner.started_ns + job.timeout_ns - monotonic_ns()
         self._timers[item] = self._loop.call_later(
-            max(0, left_ns) / 1e9, self._expire, item, timeout_ns, context=self._context
+            max(0, left_ns) / 1e9, self._expire, item, job.timeout_ns, context=self._context
         )
 
     def _expire(self, item: Item, timeout_ns: int) -> None:
@@ -399,94 +358,36 @@ class Pump:
             text = f"{name}() ran longer than its timeout of {timeout_ns / 1e9:g} s"
             self._expired[item] = f"{text}\n{waiting_stack(coroutine)}"
             item.cancel()
-        except BaseException:
-            self._die()
+        except BaseException as error:
+            self.on_failure(error)
 
-    def _finished(self, item: Item) -> None:
-        """Publish the outcome of a parked item; called by its last step, outside of the item."""
-        try:
-            job, index, status = item._job, item._index, item._status
-            self._running -= 1
-            if self._lent:
-                self.take_back(item)
-            del self._live[job][index]
-            number = self._parked[job].number
-            self._count_ended(number, item._started_ns, item._busy_ns, status == _abi.ERROR)
-            value = item._value
-            if status == _abi.ERROR:
-                value = report_of(value)
-            if self._timers and (timer := self._timers.pop(item, None)) is not None:
-                timer.cancel()
-                text = self._expired.pop(item, None)
-                # Not if something else has cancelled it too, as in asyncio.timeout().
-                if text and status == _abi.CANCELLED and item._cancel_requests <= 1:
-                    status, value = _abi.TIMED_OUT, text
-            if self._unpublished or not self._publish(job, index, status, value):
-                self._unpublished.append(_Outcome(job, index, status, value))
-                self._stalled = True
-            elif not self._stalled:
-                self.schedule()
-        except BaseException:
-            self._die()
+    def on_end(self, item: Item) -> tuple[int, Any]:
+        """A watched item has ended: its status and value."""
+        self.take_back(item)
+        timer = self._timers.pop(item, None)
+        if timer is not None:
+            timer.cancel()
+            text = self._expired.pop(item, None)
+            # Not if something else has cancelled it too, as in asyncio.timeout().
+            if text and item._status == _abi.CANCELLED and item._cancel_requests <= 1:
+                return _abi.TIMED_OUT, text
+        return item._status, item._value
 
-    def _failed(self, job: int, index: int, error: BaseException) -> int:
-        """Publish what went wrong with an item's first step. 1 if that ended the job, else 0."""
-        if isinstance(error, _bridge.EncodeError):
-            error = unsendable(error)
-        report = report_of(error)
-        outcome = _bridge.publish_error(self._worker, job, index, *report)
-        if outcome == -errno.ENOMEM:
-            self._unpublished.append(_Outcome(job, index, _abi.ERROR, report))
-            return 0
-        if outcome < 0:
-            raise OSError(-outcome, "aiomq_worker_fail: " + lib.aiomq_strerror(outcome).decode())
-        return int(outcome)
+    def on_free(self) -> None:
+        """Items have ended: others may run."""
+        self.schedule()
 
-    def _publish(self, job: int, index: int, status: int, value: Any) -> bool:
-        """Publish an outcome; False if there is no room for it now."""
-        while True:
-            if status == _abi.ERROR:
-                outcome = _bridge.publish_error(self._worker, job, index, *value)
-            else:
-                try:
-                    outcome = _bridge.publish(self._worker, job, index, status, value)
-                except _bridge.EncodeError as error:
-                    status, value = _abi.ERROR, report_of(unsendable(error))
-                    continue
-            if outcome != -errno.EMSGSIZE or status == _abi.ERROR:
-                break
-            status, value = _abi.ERROR, report_of(unsendable(None))
-        if outcome == -errno.ENOMEM:
-            return False
-        if outcome < 0:
-            raise OSError(
-                -outcome, "aiomq_worker_complete: " + lib.aiomq_strerror(outcome).decode()
-            )
-        if outcome == 1:
-            self._over(job)
-        return True
-
-    def _over(self, job: int) -> None:
+    def on_over(self, handle: int) -> None:
         """Forget a job whose last item has its outcome: its handle means nothing any more."""
-        self._live.pop(job, None)
-        self._parked.pop(job, None)
-        if self._current is not None and self._current.handle == job:
+        self._jobs.pop(handle, None)
+        if self._current is not None and self._current.handle == handle:
             self._current = None
 
-    def _publish_waiting(self) -> bool:
-        """Publish what found no room before; False if there still is none."""
-        waiting = self._unpublished
-        while waiting:
-            if not self._publish(*waiting[0]):
-                return False
-            waiting.popleft()
-        return True
-
-    def _die(self) -> NoReturn:
+    def on_failure(self, error: BaseException) -> NoReturn:
         """End this process at once: it can't be relied on."""
         try:
             if sys.stderr is not None:
-                traceback.print_exc()
+                traceback.print_exception(error)
                 sys.stderr.flush()
         finally:
             os._exit(70)  # EX_SOFTWARE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 from time import monotonic_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiomq import _abi
 from aiomq._board import Tally
@@ -13,6 +13,9 @@ from aiomq._bridge_types import DecodeFailure, RemoteFailure
 from aiomq._decode import decode_value
 from aiomq._encode import encode_arguments, encode_chunk, encode_value
 from aiomq._words import damaged
+
+if TYPE_CHECKING:
+    from aiomq._report import Report
 
 _lib = _abi.lib
 _BATCH = 64
@@ -210,31 +213,8 @@ def _decode_error(item: _abi.Item) -> RemoteFailure:
 # --- outcomes -------------------------------------------------------------------------------------
 
 
-class Account:
-    """How many started items of a job have no outcome yet; see ledger.hpp."""
-
-    __slots__ = ("over", "running")
-
-    def __init__(self) -> None:
-        self.running = 0
-        self.over = False
-
-
-accounts: dict[int, Account] = {}
-
-
-def _note(job: int, completed: int) -> int:
-    account = accounts.get(job)
-    if account is not None and completed in (0, 1):
-        account.running -= 1
-        account.over = completed == 1
-        if account.over:
-            del accounts[job]
-    return completed
-
-
-def publish(worker: int, job: int, index: int, status: int, value: object) -> int:
-    """See `_bridge`."""
+def complete_item(worker: int, job: int, index: int, status: int, value: object) -> int:
+    """As aiomq_worker_complete(). Raises EncodeError."""
     item = _abi.Item(index=index, status=status)
     kind = type(value)
     data = None
@@ -254,7 +234,7 @@ def publish(worker: int, job: int, index: int, status: int, value: object) -> in
         item.bytes = len(data)
         item.value.data = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
     outcome: int = _lib.aiomq_worker_complete(worker, job, ctypes.byref(item))
-    return _note(job, outcome)
+    return outcome
 
 
 def _encode_result(value: Any) -> tuple[int, bytes]:
@@ -268,24 +248,12 @@ def _encode_result(value: Any) -> tuple[int, bytes]:
     return _abi.KIND_VALUE, encode_value(value, "the result")
 
 
-def publish_error(
-    worker: int,
-    job: int,
-    index: int,
-    type: str,
-    message: str,
-    traceback: str,
-    pickled: bytes | None,
-) -> int:
-    """See `_bridge`."""
-    error = _abi.Error(
-        type=type.encode("utf-8", "backslashreplace"),
-        message=message.encode("utf-8", "backslashreplace"),
-        traceback=traceback.encode("utf-8", "backslashreplace"),
-        exit_status=-1,
-    )
-    if pickled is not None:
-        error.pickled = ctypes.cast(ctypes.c_char_p(pickled), ctypes.c_void_p).value
-        error.pickled_bytes = len(pickled)
+def fail_item(worker: int, job: int, index: int, report: Report) -> int:
+    """As aiomq_worker_fail()."""
+    texts = (text.encode("utf-8", "backslashreplace") for text in report[:3])
+    error = _abi.Error(*texts, exit_status=-1)
+    if report.pickled is not None:
+        error.pickled = ctypes.cast(ctypes.c_char_p(report.pickled), ctypes.c_void_p).value
+        error.pickled_bytes = len(report.pickled)
     outcome: int = _lib.aiomq_worker_fail(worker, job, index, ctypes.byref(error))
-    return _note(job, outcome)
+    return outcome

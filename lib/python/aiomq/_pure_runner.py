@@ -6,7 +6,9 @@ import asyncio
 import contextvars
 import ctypes
 import errno
+import os
 import sys
+from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
 from types import CoroutineType, NoneType
@@ -16,10 +18,12 @@ from aiomq import _abi
 from aiomq._bridge_types import EncodeError, as_coroutine
 from aiomq._decode import Arguments
 from aiomq._item import NOBODY
-from aiomq._pure import Account, accounts, publish
+from aiomq._pure import complete_item, fail_item
 
 if TYPE_CHECKING:
     from aiomq._board import Page
+    from aiomq._bridge import Owner
+    from aiomq._report import Report
 
 _lib = _abi.lib
 _OVER, _ALL_STARTED, _PERMITS_USED, _DEADLINE = range(4)
@@ -40,6 +44,42 @@ def _base_references() -> int:
 _BASE_REFERENCES = _base_references()
 
 
+class _Account:
+    """See runner.hpp."""
+
+    __slots__ = ("function", "job", "over", "running", "suspended", "timed")
+
+    def __init__(self, job: int, function: int, timed: bool) -> None:
+        self.job = job
+        self.function = function
+        self.timed = timed
+        self.running = 0
+        self.over = False
+        self.suspended: dict[_Suspended, None] = {}
+
+
+class _Suspended:
+    """See suspended.hpp."""
+
+    __slots__ = ("account", "index", "item", "runner", "started_ns")
+
+    def __init__(
+        self, runner: Runner, account: _Account, index: int, item: Any, started_ns: int
+    ) -> None:
+        self.runner = runner
+        self.account = account
+        self.index = index
+        self.item = item
+        self.started_ns = started_ns
+
+    def __repr__(self) -> str:
+        return f"<wake-up of {self.item!r}>"
+
+    def __call__(self, future: Any) -> None:
+        if self in self.account.suspended:
+            self.runner.wake(self, future)
+
+
 class Runner:
     """See `_bridge`."""
 
@@ -50,8 +90,8 @@ class Runner:
         item_class: Callable[[asyncio.AbstractEventLoop], Any],
         enter_task: Callable[[asyncio.AbstractEventLoop, Any], object],
         leave_task: Callable[[asyncio.AbstractEventLoop, Any], object],
-        on_suspend: Callable[[Any, int, int, object], object],
-        on_trouble: Callable[[int, int, BaseException], object],
+        register_task: Callable[[Any], object],
+        owner: Owner,
         page: Page | None = None,
     ) -> None:
         self._worker = worker
@@ -60,28 +100,41 @@ class Runner:
         self._item_class = item_class
         self._enter_task = enter_task
         self._leave_task = leave_task
-        self._on_suspend = on_suspend
-        self._on_trouble = on_trouble
+        self._register_task = register_task
+        self._owner = owner
         self.base_context = contextvars.copy_context()
         self._shared_context: contextvars.Context | None = None
         self._item: Any = None  # the one that runs; only here, so that references can be counted
         self._spare: Any = None
-        self._waiting: dict[int, list[tuple[int, int, Any]]] = {}
+        self._accounts: dict[int, _Account] = {}
+        self._waiting: deque[tuple[_Account, int, int, Any]] = deque()
         self._active = False
         self._index = ctypes.c_uint32()
+        self._looked_ns = 0
+        self.suspended = 0
         self.started_ns = 0
-        self.looked_ns = 0
         self.index = 0
 
-    def enter(self, job: int, index: int) -> None:
+    @property
+    def waiting(self) -> int:
         """See `_bridge`."""
-        _lib.aiomq_worker_enter(self._worker, job, index)
+        return len(self._waiting)
 
-    def count_ended(self, function: int, started_ns: int, busy_ns: int, raised: bool, /) -> None:
+    def items_of(self, job: int) -> list[Any]:
         """See `_bridge`."""
-        if self._page is not None:
-            self._page.add(function, busy_ns)
-            self._page.ran(function, monotonic_ns() - started_ns, raised)
+        account = self._accounts.get(job)
+        return [each.item for each in account.suspended] if account is not None else []
+
+    def publish_waiting(self) -> bool:
+        """See `_bridge`."""
+        while self._waiting:
+            account, index, status, value = self._waiting[0]
+            if not self._put(account, index, status, value):
+                return False
+            self._waiting.popleft()
+            if account.over:
+                self._tell_over(account)
+        return True
 
     def run(
         self,
@@ -100,63 +153,56 @@ class Runner:
         if self._active:
             raise RuntimeError("the item loop is running already")
         self._active = True
-        account = accounts.setdefault(job, Account())
+        account = self._accounts.setdefault(job, _Account(job, number, timed))
+        before = self.suspended
         try:
-            return self._run(
-                job,
-                account,
-                function,
-                arguments,
-                first_index,
-                permits,
-                deadline_ns,
-                plain,
-                timed,
-                shared,
-                number,
+            reason = self._run(
+                account, function, arguments, first_index, permits, deadline_ns, plain, shared
             )
         finally:
             self._active = False
-            self.enter(NOBODY, 0)
+            self._enter(NOBODY, 0)
             if account.over:
-                accounts.pop(job, None)
+                self._accounts.pop(job, None)
             if self._spare is not None:
                 # What the last item's context holds must not live until the next job.
                 self._spare._ctx = None
+        return reason, self.suspended - before
+
+    def _enter(self, job: int, index: int) -> None:
+        _lib.aiomq_worker_enter(self._worker, job, index)
 
     def _run(
         self,
-        job: int,
-        account: Account,
+        account: _Account,
         function: Callable[..., Any],
         arguments: Arguments,
         first_index: int,
         permits: int,
         deadline_ns: int,
         plain: bool,
-        timed: bool,
         shared: bool,
-        number: int,
-    ) -> tuple[int, int]:
-        suspended = 0
-        reason = self._publish_waiting(job)
-        while reason == 0 and not account.over:
-            if suspended >= permits:
-                return _PERMITS_USED, suspended
+    ) -> int:
+        before = self.suspended
+        while not account.over:
+            if self.suspended - before >= permits:
+                return _PERMITS_USED
             if monotonic_ns() >= deadline_ns:
-                return _DEADLINE, suspended
-            error = _lib.aiomq_worker_start(self._worker, job, ctypes.byref(self._index))
+                return _DEADLINE
+            error: int = _lib.aiomq_worker_start(
+                self._worker, account.job, ctypes.byref(self._index)
+            )
             if error == -errno.ENODATA:
                 account.over = account.running == 0
-                return (_OVER if account.over else _ALL_STARTED), suspended
+                return _OVER if account.over else _ALL_STARTED
             if error:
-                return error, suspended
+                return error
             index = self.index = self._index.value
             if index < first_index:
-                return -errno.EBADMSG, suspended  # it belongs to an attempt before this one
+                return -errno.EBADMSG  # it belongs to an attempt before this one
             account.running += 1
-            started_ns = self.looked_ns = monotonic_ns()
-            if timed:
+            started_ns = self._looked_ns = monotonic_ns()
+            if account.timed:
                 self.started_ns = started_ns
             try:
                 args, kwargs = arguments.get(index)
@@ -165,19 +211,20 @@ class Runner:
             else:
                 trouble = None
             if trouble is not None:
-                self._on_trouble(job, index, trouble)
+                self._publish(account, index, _abi.ERROR, trouble)
                 continue
             step = self._start(function, args, kwargs, plain, shared)
             args = kwargs = None  # type: ignore[assignment]
             if step[0] == _SUSPENDED:
-                suspended += 1
-                self._suspend(job, index, step[1])
+                self._suspend(account, index, step[1])
             else:
-                reason = self._settle(job, index, step)
+                self._settle(account, index, step)
                 if self._page is not None:
-                    self._page.ran(number, monotonic_ns() - started_ns, step[0] == _RAISED)
+                    self._page.ran(account.function, monotonic_ns() - started_ns)
             step = None  # type: ignore[assignment]
-        return reason, suspended
+            if self._waiting:
+                return _OVER if account.over else -errno.ENOMEM
+        return _OVER
 
     def _start(
         self,
@@ -218,66 +265,167 @@ class Runner:
                     return _RETURNED, result
                 result = coroutine
             item._coro = result
-            return _first_step(context, result)
+            return context.run(_advance, result, None)
         except BaseException as error:
             return _RAISED, error
         finally:
             self._leave_task(loop, item)
 
-    def _suspend(self, job: int, index: int, yielded: object) -> None:
+    def _settle(self, account: _Account, index: int, step: _Step) -> None:
         item, self._item = self._item, None
-        item._job = job
-        item._index = index
-        self._on_suspend(item, job, index, yielded)
-
-    def _settle(self, job: int, index: int, step: _Step) -> int:
-        end, value = step
-        status = _abi.OK
-        if end == _RAISED:
-            cancelled = isinstance(value, asyncio.CancelledError)
-            status = _abi.CANCELLED if cancelled else _abi.ERROR
-        item, self._item = self._item, None
+        status, value = _outcome_of(item, step)
         if item is not None:
-            touched = item._touched
-            if touched and item._must_cancel and status == _abi.OK:
-                status = _abi.CANCELLED
             kept = sys.getrefcount(item) > _BASE_REFERENCES
-            if touched or kept or item.__weakref__ is not None:
-                item._finish(status, value)
+            if item._touched or kept or item.__weakref__ is not None:
+                status, value = self._tell_item(item, status, value)
             else:
                 item._coro = None
                 self._spare = item
+        self._publish(account, index, status, value)
+
+    def _tell_item(self, item: Any, status: int, value: Any) -> tuple[int, Any]:
+        if item._finish(status, value):
+            return self._owner.on_end(item)
+        return status, value
+
+    # --- outcomes ---------------------------------------------------------------------------------
+
+    def _publish(self, account: _Account, index: int, status: int, value: Any) -> None:
+        """Publish an outcome, or keep it until there is room."""
         if status == _abi.ERROR:
-            self._on_trouble(job, index, value)
-            return 0
-        return self._finish(job, index, status, None if status == _abi.CANCELLED else value)
+            value = self._report(account, value)
+        if self._waiting or not self._put(account, index, status, value):
+            self._waiting.append((account, index, status, value))
 
-    def _finish(self, job: int, index: int, status: int, value: Any) -> int:
-        trouble: BaseException
-        try:
-            outcome = publish(self._worker, job, index, status, value)
-        except BaseException as error:
-            trouble = error
-        else:
-            if outcome in (0, 1):
-                return 0
-            if outcome == -errno.ENOMEM:
-                self._waiting.setdefault(job, []).append((index, status, value))
-            if outcome != -errno.EMSGSIZE:
-                return outcome
-            trouble = EncodeError("the result")
-        self._on_trouble(job, index, trouble)
-        return 0
-
-    def _publish_waiting(self, job: int) -> int:
-        reason = 0
-        for entry in self._waiting.pop(job, ()):
-            # Once one found no room, the others go back in line.
-            if reason:
-                self._waiting.setdefault(job, []).append(entry)
+    def _put(self, account: _Account, index: int, status: int, value: Any) -> bool:
+        """Publish an outcome, with a report if it is an error; False if there is no room now."""
+        while True:
+            trouble: BaseException
+            if status == _abi.ERROR:
+                outcome = fail_item(self._worker, account.job, index, value)
             else:
-                reason = self._finish(job, *entry)
-        return reason
+                try:
+                    outcome = complete_item(self._worker, account.job, index, status, value)
+                except BaseException as error:
+                    trouble = error
+                    outcome = -errno.EMSGSIZE
+                else:
+                    trouble = EncodeError("the result")
+            if outcome in (0, 1):
+                account.running -= 1
+                account.over = outcome == 1
+                return True
+            if outcome == -errno.ENOMEM:
+                return False
+            if outcome != -errno.EMSGSIZE or status == _abi.ERROR:
+                raise OSError(-outcome, os.strerror(-outcome))
+            status, value = _abi.ERROR, self._report(account, trouble)
+
+    def _report(self, account: _Account, error: BaseException) -> Report:
+        if self._page is not None:
+            self._page.failed(account.function)
+        return self._owner.report(error)
+
+    def _tell_over(self, account: _Account) -> None:
+        del self._accounts[account.job]
+        self._owner.on_over(account.job)
+
+    # --- items that suspend -----------------------------------------------------------------------
+
+    def _suspend(self, account: _Account, index: int, yielded: Any) -> None:
+        item, self._item = self._item, None
+        item._job = account.job
+        item._index = index
+        started_ns = self.started_ns if account.timed else self._looked_ns
+        suspended = _Suspended(self, account, index, item, started_ns)
+        account.suspended[suspended] = None
+        self.suspended += 1
+        if account.timed:
+            self._owner.on_suspend(item)
+        self._register_task(item)
+        self._park(suspended, yielded)
+
+    def _park(self, suspended: _Suspended, yielded: Any) -> None:
+        """Have the loop go on with an item once `yielded`, what it awaits, is done."""
+        error: BaseException | None = None
+        if yielded is not None:
+            try:
+                if self._await(suspended, yielded):
+                    return
+                error = suspended.item._misuse(yielded)
+            except BaseException as raised:
+                error = raised
+        self._loop.call_soon(self._resume, suspended, error, context=suspended.item._ctx)
+
+    def _await(self, suspended: _Suspended, future: Any) -> bool:
+        item = suspended.item
+        if not getattr(future, "_asyncio_future_blocking", None):
+            return False
+        if future.get_loop() is not self._loop or future is item:
+            return False
+        future._asyncio_future_blocking = False
+        future.add_done_callback(suspended, context=item._ctx)
+        item._fut_waiter = future
+        if item._must_cancel:
+            item._cancel_waiter()
+        return True
+
+    def _resume(self, suspended: _Suspended, error: BaseException | None) -> None:
+        try:
+            self._step(suspended, error)
+        except BaseException as trouble:
+            self._owner.on_failure(trouble)
+
+    def wake(self, suspended: _Suspended, future: Any) -> None:
+        """What an item awaited is done."""
+        error: BaseException | None = None
+        try:
+            future.result()
+        except BaseException as raised:
+            error = raised
+        try:
+            self._resume(suspended, error)
+        finally:
+            error = None  # it holds this frame by its traceback
+
+    def _step(self, suspended: _Suspended, error: BaseException | None) -> None:
+        """Run an item to its next suspension or its end; the Handle has entered its context."""
+        started_ns = monotonic_ns()
+        account, item = suspended.account, suspended.item
+        if item._must_cancel:
+            if not isinstance(error, asyncio.CancelledError):
+                error = item._cancelled_error()
+            item._must_cancel = False
+        item._fut_waiter = None
+        self._enter_task(self._loop, item)
+        self._enter(account.job, suspended.index)
+        try:
+            step = _advance(item._coro, error)
+        finally:
+            self._enter(NOBODY, 0)
+            self._leave_task(self._loop, item)
+            error = None
+        # From here on no exception is being handled, so what runs next starts with a clean one.
+        if self._page is not None:
+            self._page.add(account.function, monotonic_ns() - started_ns)
+        if step[0] == _SUSPENDED:
+            self._park(suspended, step[1])
+        else:
+            self._end(suspended, step)
+        step = None  # type: ignore[assignment]  # so does the exception in it
+
+    def _end(self, suspended: _Suspended, step: _Step) -> None:
+        account, item = suspended.account, suspended.item
+        if self._page is not None:
+            self._page.ran(account.function, monotonic_ns() - suspended.started_ns)
+        del account.suspended[suspended]
+        self.suspended -= 1
+        status, value = self._tell_item(item, *_outcome_of(item, step))
+        self._publish(account, suspended.index, status, value)
+        if account.over:
+            self._tell_over(account)
+        if not self._waiting:
+            self._owner.on_free()
 
     def _take_item(self) -> Any:
         item = self._spare
@@ -287,8 +435,24 @@ class Runner:
         return item
 
 
-def _first_step(context: contextvars.Context, coroutine: Any) -> _Step:
+def _outcome_of(item: Any, step: _Step) -> tuple[int, Any]:
+    end, value = step
+    if end == _RAISED:
+        if not isinstance(value, asyncio.CancelledError):
+            return _abi.ERROR, value
+    elif item is None or not item._must_cancel:
+        return _abi.OK, value
+    return _abi.CANCELLED, None
+
+
+def _advance(coroutine: Any, error: BaseException | None) -> _Step:
+    """Send None, or throw `error`."""
     try:
-        return _SUSPENDED, context.run(coroutine.send, None)
+        yielded = coroutine.send(None) if error is None else coroutine.throw(error)
     except StopIteration as stop:
         return _RETURNED, stop.value
+    except BaseException as raised:
+        return _RAISED, raised
+    finally:
+        error = None
+    return _SUSPENDED, yielded

@@ -11,7 +11,6 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from aiomq import _abi
-from aiomq._item import NOBODY
 
 if TYPE_CHECKING:
     from aiomq._pump import Pump
@@ -38,7 +37,6 @@ class WorkerSelector(selectors.EpollSelector):
         pump = self.pump
         if pump is None:
             return super().select(timeout)
-        pump.enter(NOBODY, 0)
         now = monotonic_ns()
         if timeout is not None and timeout <= 0:
             self._polled_ns = now

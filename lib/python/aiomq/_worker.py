@@ -24,7 +24,6 @@ from typing import Any, NoReturn
 
 from aiomq import _abi, _depot, _logs, _main, _start, _state
 from aiomq._board import Page
-from aiomq._item import Item
 from aiomq._pump import Pump
 from aiomq._report import report_of
 from aiomq._selector import WorkerSelector
@@ -222,7 +221,6 @@ class _Announcer:
         self._worker = worker
         self._pump = pump
         self._armed = False
-        Item._leave = pump.enter
         pump.before_turn = self._wake
         pump.after_turn = self._sleep
 

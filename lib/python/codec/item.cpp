@@ -47,7 +47,8 @@ bool ItemSlots::init(PyObject *item_class) {
     return context.init(item_class, "_ctx") && job.init(item_class, "_job") &&
            index.init(item_class, "_index") && coroutine.init(item_class, "_coro") &&
            touched.init(item_class, "_touched") && must_cancel.init(item_class, "_must_cancel") &&
-           weak.init(item_class, "__weakref__");
+           waiter.init(item_class, "_fut_waiter") && status.init(item_class, "_status") &&
+           value.init(item_class, "_value") && weak.init(item_class, "__weakref__");
 }
 
 }  // namespace aiomq::py

@@ -36,6 +36,9 @@ struct ItemSlots {
     ItemSlot coroutine;    // _coro
     ItemSlot touched;      // _touched: something visible to others was changed
     ItemSlot must_cancel;  // _must_cancel: cancel() was called and not yet delivered
+    ItemSlot waiter;       // _fut_waiter: the future that it awaits
+    ItemSlot status;       // _status
+    ItemSlot value;        // _value
     ItemSlot weak;         // __weakref__: somebody refers to it weakly
 
     /// False with an exception set.

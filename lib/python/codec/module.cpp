@@ -6,10 +6,10 @@
 #include "functions.hpp"
 #include "parameters.hpp"
 #include "place.hpp"
-#include "result.hpp"
 #include "runner_type.hpp"
 #include "runtime.hpp"
 #include "submit.hpp"
+#include "suspended.hpp"
 
 namespace aiomq::py {
 namespace {
@@ -52,9 +52,6 @@ PyMethodDef methods[] = {
     method<add_place>("add_place", "add_place(pool, block, room, address, nbytes)"),
     method<remove_place>("remove_place", "remove_place(address)"),
     method<collect>("collect", "collect(pool, limit, lend=None)"),
-    method<publish>("publish", "publish(worker, job, index, status, value)"),
-    method<publish_error>("publish_error",
-                          "publish_error(worker, job, index, type, message, traceback, pickled)"),
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -93,7 +90,8 @@ extern "C" __attribute__((visibility("default"))) PyObject *aiomq_py_module(PyOb
     }
     Ref module(PyModule_Create(&definition));
     if (!module || !add_type(module.get(), "Arguments", make_arguments_type()) ||
-        !add_type(module.get(), "Runner", make_runner_type())) {
+        !add_type(module.get(), "Runner", make_runner_type()) ||
+        !add_type(module.get(), "Suspended", make_suspended_type())) {
         return nullptr;
     }
     return module.release();

@@ -3,7 +3,6 @@
 #include <cerrno>
 
 #include "encoder.hpp"
-#include "ledger.hpp"
 
 namespace aiomq::py {
 namespace {
@@ -73,17 +72,6 @@ bool to_simple(PyObject *value, aiomq_item &item) {
     return true;
 }
 
-struct ItemPlace {
-    void *worker = nullptr;
-    std::uint32_t job = 0;
-    std::uint32_t index = 0;
-};
-
-bool to_place(PyObject *const *given, ItemPlace &place) {
-    return to_address(given[0], &place.worker) && to_number(given[1], &place.job) &&
-           to_number(given[2], &place.index);
-}
-
 bool to_c_string(PyObject *object, const char **ret, Ref &keep) {
     // Not UTF-8 as it is: a message may contain lone surrogates, and a traceback must arrive anyway.
     keep = Ref(PyUnicode_AsEncodedString(object, "utf-8", "backslashreplace"));
@@ -98,51 +86,34 @@ int complete_item(aiomq_worker *worker, std::uint32_t job, std::uint32_t index,
     aiomq_item item{};
     item.index = index;
     item.status = status;
-    const int result = to_simple(value, item) ? aiomq_worker_complete(worker, job, &item)
-                                              : complete_value(worker, job, item, value);
-    ledger_note(job, result);
-    return result;
+    return to_simple(value, item) ? aiomq_worker_complete(worker, job, &item)
+                                  : complete_value(worker, job, item, value);
 }
 
-PyObject *publish(const RawCall &call) {
-    PyObject *given[5];
-    ItemPlace place;
-    std::uint32_t status = 0;
-    if (!parse("publish", call, {"worker", "job", "index", "status", "value"}, 0, given) ||
-        !to_place(given, place) || !to_number(given[3], &status)) {
-        return nullptr;
-    }
-    const int result = complete_item(static_cast<aiomq_worker *>(place.worker), place.job,
-                                     place.index, static_cast<std::uint16_t>(status), given[4]);
-    return result == kRaised ? nullptr : PyLong_FromLong(result);
-}
-
-PyObject *publish_error(const RawCall &call) {
-    PyObject *given[7];
-    ItemPlace place;
+int fail_item(aiomq_worker *worker, std::uint32_t job, std::uint32_t index, PyObject *report) {
+    PyObject *type = nullptr;
+    PyObject *message = nullptr;
+    PyObject *traceback = nullptr;
+    PyObject *pickled = nullptr;
     aiomq_error error{};
     Ref keep[3];
-    if (!parse("publish_error", call,
-               {"worker", "job", "index", "type", "message", "traceback", "pickled"}, 0, given) ||
-        !to_place(given, place) || !to_c_string(given[3], &error.type, keep[0]) ||
-        !to_c_string(given[4], &error.message, keep[1]) ||
-        !to_c_string(given[5], &error.traceback, keep[2])) {
-        return nullptr;
+    if (PyArg_ParseTuple(report, "OOOO", &type, &message, &traceback, &pickled) == 0 ||
+        !to_c_string(type, &error.type, keep[0]) ||
+        !to_c_string(message, &error.message, keep[1]) ||
+        !to_c_string(traceback, &error.traceback, keep[2])) {
+        return kRaised;
     }
-    if (given[6] != Py_None) {
-        char *pickled = nullptr;
+    if (pickled != Py_None) {
+        char *bytes = nullptr;
         Py_ssize_t size = 0;
-        if (PyBytes_AsStringAndSize(given[6], &pickled, &size) != 0) {
-            return nullptr;
+        if (PyBytes_AsStringAndSize(pickled, &bytes, &size) != 0) {
+            return kRaised;
         }
-        error.pickled = pickled;
+        error.pickled = bytes;
         error.pickled_bytes = static_cast<std::size_t>(size);
     }
     error.exit_status = -1;
-    const int result = aiomq_worker_fail(static_cast<aiomq_worker *>(place.worker), place.job,
-                                         place.index, &error);
-    ledger_note(place.job, result);
-    return PyLong_FromLong(result);
+    return aiomq_worker_fail(worker, job, index, &error);
 }
 
 }  // namespace aiomq::py

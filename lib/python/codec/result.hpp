@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "aiomq/aiomq.h"
-#include "parameters.hpp"
 #include "python.hpp"
 
 namespace aiomq::py {
@@ -17,9 +16,7 @@ inline constexpr int kRaised = -100000;
 int complete_item(aiomq_worker *worker, std::uint32_t job, std::uint32_t index,
                   std::uint16_t status, PyObject *value);
 
-/// publish(worker, job, index, status, value) -> 1, 0 or -errno
-PyObject *publish(const RawCall &call);
-/// publish_error(worker, job, index, type, message, traceback, pickled) -> 1, 0 or -errno
-PyObject *publish_error(const RawCall &call);
+/// Publishes @report, a `_report.Report`, as the outcome of item @index. Returns likewise.
+int fail_item(aiomq_worker *worker, std::uint32_t job, std::uint32_t index, PyObject *report);
 
 }  // namespace aiomq::py

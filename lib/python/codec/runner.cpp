@@ -1,94 +1,13 @@
 #include "runner.hpp"
 
-#include <algorithm>
 #include <cerrno>
 
 #include "result.hpp"
 #include "runtime.hpp"
+#include "stopwatch.hpp"
 
 namespace aiomq::py {
 namespace {
-
-/// Looks at the clock after every item while items are slow, after every 16th while they are fast.
-/// What a look finds to have ended since the last one has taken the mean of the time in between.
-class Stopwatch {
-  public:
-    /// @last_ns: gets the time of each look.
-    Stopwatch(const FunctionTable &table, std::uint32_t function, std::uint64_t end_ns,
-              std::uint64_t &last_ns)
-        : table_(table), function_(function), end_ns_(end_ns), last_ns_(last_ns) {
-        last_ns_ = monotonic_ns();
-    }
-    ~Stopwatch() {
-        if (table_ && ended_ != 0) {
-            look();
-        }
-    }
-    Stopwatch(const Stopwatch &) = delete;
-    Stopwatch &operator=(const Stopwatch &) = delete;
-
-    /// Before an item: whether the time is over.
-    bool passed() {
-        if (--left_ != 0) {
-            return false;
-        }
-        const std::uint64_t before = last_ns_;
-        look();
-        const bool fast = stride_ != 0 && last_ns_ - before < kFastNs;
-        stride_ = fast ? std::min(stride_ * 2, kMostItems) : 1;
-        left_ = stride_;
-        return last_ns_ >= end_ns_;
-    }
-    /// An item has ended in its first step.
-    void ended() { ++ended_; }
-
-  private:
-    static constexpr std::uint64_t kFastNs = 100'000;
-    static constexpr unsigned kMostItems = 16;
-
-    void look() {
-        const std::uint64_t now = monotonic_ns();
-        if (table_ && ended_ != 0) {
-            table_.add(function_, FunctionTable::kCalls, ended_);
-            table_.add_times(function_, FunctionTable::kSecond, FunctionTable::kSecondNs,
-                             now - last_ns_, ended_);
-        }
-        ended_ = 0;
-        last_ns_ = now;
-    }
-
-    const FunctionTable &table_;
-    std::uint32_t function_;
-    std::uint64_t end_ns_;
-    std::uint64_t &last_ns_;
-    std::uint32_t ended_ = 0;
-    unsigned stride_ = 0;  // no item yet
-    unsigned left_ = 1;
-};
-
-/// Keeps a job's account while its items run, and the Runner from being entered again.
-class Hold {
-  public:
-    Hold(bool &active, std::uint32_t job) : active_(active), job_(job), account_(ledger_open(job)) {
-        active_ = true;
-        ledger_hold(job, account_);
-    }
-    ~Hold() {
-        active_ = false;
-        ledger_unhold();
-        if (account_.over) {
-            ledger_close(job_);
-        }
-    }
-    Hold(const Hold &) = delete;
-    Hold &operator=(const Hold &) = delete;
-    JobAccount &account() { return account_; }
-
-  private:
-    bool &active_;
-    std::uint32_t job_;
-    JobAccount &account_;
-};
 
 Ref call_two(PyObject *callable, PyObject *first, PyObject *second) {
     PyObject *arguments[] = {nullptr, first, second};
@@ -110,10 +29,80 @@ bool is_plain_value(PyObject *value) {
 
 }  // namespace
 
+/// Keeps a job's account while its items run, and the Runner from being entered again.
+class Runner::Hold {
+  public:
+    Hold(Runner &runner, const Job &job) : runner_(runner), account_(runner.accounts_[job.number]) {
+        runner_.active_ = true;
+        account_.job = job.number;
+        account_.function = job.function_number;
+        account_.timed = job.timed;
+    }
+    ~Hold() {
+        runner_.active_ = false;
+        if (account_.over) {
+            runner_.close(account_);
+        }
+    }
+    Hold(const Hold &) = delete;
+    Hold &operator=(const Hold &) = delete;
+    Account &account() { return account_; }
+
+  private:
+    Runner &runner_;
+    Account &account_;
+};
+
+bool Runner::init() {
+    loop_queue_ = Ref(PyObject_GetAttrString(hooks_.loop.get(), "_ready"));
+    if (!loop_queue_) {
+        PyErr_Clear();  // not one of asyncio's own loops
+    }
+    return slots_.init(hooks_.item_class.get());
+}
+
+int Runner::traverse(visitproc visit, void *arg) const {
+    for (const Ref *ref :
+         {&hooks_.loop, &hooks_.item_class, &hooks_.enter_task, &hooks_.leave_task,
+          &hooks_.register_task, &hooks_.report, &hooks_.on_suspend, &hooks_.on_end,
+          &hooks_.on_free, &hooks_.on_over, &hooks_.on_failure, &hooks_.base_context,
+          &shared_context_, &spare_, &newest_handle_, &loop_queue_}) {
+        Py_VISIT(ref->get());
+    }
+    for (const auto &[job, account] : accounts_) {
+        for (Suspended *each = account.suspended; each != nullptr; each = each->next) {
+            Py_VISIT(&each->head);
+        }
+    }
+    for (const auto &batch : batches_) {
+        for (const Resumption &each : batch) {
+            Py_VISIT(each.suspended.get());
+            Py_VISIT(each.error.get());
+        }
+    }
+    for (const Waiting &each : waiting_) {
+        Py_VISIT(each.outcome.value.get());
+    }
+    return 0;
+}
+
 void Runner::clear() {
     spare_ = Ref();
     shared_context_ = Ref();
+    newest_handle_ = Ref();
+    loop_queue_ = Ref();
+    const auto batches = std::move(batches_);
+    batches_.clear();
+    const auto waiting = std::move(waiting_);
     waiting_.clear();
+    while (!accounts_.empty()) {
+        Account &account = accounts_.begin()->second;
+        if (account.suspended != nullptr) {
+            unlink(*account.suspended);
+        } else {
+            accounts_.erase(accounts_.begin());
+        }
+    }
     hooks_ = RunnerHooks{};
 }
 
@@ -122,19 +111,21 @@ bool Runner::run(const Job &job, std::uint32_t permits, std::uint64_t deadline_n
         PyErr_SetString(PyExc_RuntimeError, "the item loop is running already");
         return false;
     }
-    Hold hold(active_, job.number);
+    Hold hold(*this, job);
+    const std::uint32_t before = suspended_;
     const bool done = job.plain && job.shared
                           ? run_in_shared_context(job, hold.account(), permits, deadline_ns, ret)
                           : loop(job, hold.account(), permits, deadline_ns, ret);
     if (!done) {
         return false;
     }
-    enter_item(UINT32_MAX, 0);
+    ret.suspended = suspended_ - before;
+    aiomq_worker_enter(worker_, UINT32_MAX, 0);
     // What the last item's context holds must not live until the next job.
     return !spare_ || slots_.context.set(spare_.get(), Py_None);
 }
 
-bool Runner::run_in_shared_context(const Job &job, JobAccount &account, std::uint32_t permits,
+bool Runner::run_in_shared_context(const Job &job, Account &account, std::uint32_t permits,
                                    std::uint64_t deadline_ns, Result &ret) {
     if (!shared_context_) {
         shared_context_ = copy_context();
@@ -153,15 +144,13 @@ bool Runner::run_in_shared_context(const Job &job, JobAccount &account, std::uin
     return done;
 }
 
-bool Runner::loop(const Job &job, JobAccount &account, std::uint32_t permits,
+bool Runner::loop(const Job &job, Account &account, std::uint32_t permits,
                   std::uint64_t deadline_ns, Result &ret) {
     ret = {kOver, 0};
     Stopwatch watch(table_, job.function_number, deadline_ns, looked_ns_);
-    if (!waiting_.empty() && !publish_waiting(job, ret)) {
-        return false;
-    }
-    while (ret.reason == 0 && !account.over) {
-        if (ret.suspended >= permits) {
+    const std::uint32_t before = suspended_;
+    while (!account.over) {
+        if (suspended_ - before >= permits) {
             ret.reason = kPermitsUsed;
             return true;
         }
@@ -189,26 +178,30 @@ bool Runner::loop(const Job &job, JobAccount &account, std::uint32_t permits,
         if (job.timed) {
             started_ns_ = monotonic_ns();
         }
-        const std::uint32_t suspended = ret.suspended;
-        if (!run_item(job, index, ret)) {
+        const std::uint32_t suspended = suspended_;
+        if (!run_item(job, account, index)) {
             return false;
         }
-        if (ret.suspended == suspended) {
+        if (suspended_ == suspended) {
             watch.ended();
+        }
+        if (!waiting_.empty()) {
+            ret.reason = account.over ? kOver : -ENOMEM;
+            return true;
         }
     }
     return true;
 }
 
-bool Runner::run_item(const Job &job, std::uint32_t index, Result &ret) {
+bool Runner::run_item(const Job &job, Account &account, std::uint32_t index) {
     CallArguments call;
     if (!job.arguments->get(index, call)) {
-        return trouble(job, index, take_exception());
+        return publish(account, index, {AIOMQ_ERROR, false, take_exception()});
     }
-    return job.plain ? run_plain(job, index, call, ret) : run_task(job, index, call, ret);
+    return job.plain ? run_plain(job, account, index, call) : run_task(job, account, index, call);
 }
 
-bool Runner::run_plain(const Job &job, std::uint32_t index, CallArguments &call, Result &ret) {
+bool Runner::run_plain(const Job &job, Account &account, std::uint32_t index, CallArguments &call) {
     Ref context;
     if (!job.shared) {
         context = copy_context();
@@ -223,18 +216,18 @@ bool Runner::run_plain(const Job &job, std::uint32_t index, CallArguments &call,
         return false;
     }
     if (!result) {
-        return settle(job, index, Ref(), {End::kRaised, std::move(exception)}, ret);
+        return settle(account, index, Ref(), {End::kRaised, std::move(exception)});
     }
     if (is_plain_value(result.get())) {
-        return finish(job, index, AIOMQ_OK, std::move(result), ret);
+        return publish(account, index, {AIOMQ_OK, false, std::move(result)});
     }
     if (!context) {
         context = Ref(runtime.context_copy_current());
     }
-    return run_awaitable(job, index, std::move(context), std::move(result), ret);
+    return run_awaitable(account, index, std::move(context), std::move(result));
 }
 
-bool Runner::run_task(const Job &job, std::uint32_t index, CallArguments &call, Result &ret) {
+bool Runner::run_task(const Job &job, Account &account, std::uint32_t index, CallArguments &call) {
     Ref item = take_item();
     const Ref context = copy_context();
     if (!item || !context || !slots_.context.set(item.get(), context.get()) || !enter(item.get())) {
@@ -248,13 +241,12 @@ bool Runner::run_task(const Job &job, std::uint32_t index, CallArguments &call, 
         return false;
     }
     call.clear();
-    return settle(job, index, std::move(item), std::move(step), ret);
+    return settle(account, index, std::move(item), std::move(step));
 }
 
 // A plain function returned something that may have to be awaited: then it is run as a coroutine, from
 // here on as a task, in the context that it was made in.
-bool Runner::run_awaitable(const Job &job, std::uint32_t index, Ref context, Ref awaitable,
-                           Result &ret) {
+bool Runner::run_awaitable(Account &account, std::uint32_t index, Ref context, Ref awaitable) {
     Ref item = take_item();
     if (!item || !slots_.context.set(item.get(), context.get()) || !enter(item.get())) {
         return false;
@@ -266,7 +258,7 @@ bool Runner::run_awaitable(const Job &job, std::uint32_t index, Ref context, Ref
     if (runtime.context_exit(context.get()) != 0 || !leave(item.get())) {
         return false;
     }
-    return settle(job, index, std::move(item), std::move(step), ret);
+    return settle(account, index, std::move(item), std::move(step));
 }
 
 /// Goes on with what the function returned (null: it raised). Leaves no exception set.
@@ -284,70 +276,44 @@ Runner::Step Runner::first_step(PyObject *item, Ref result) {
     if (!result || !slots_.coroutine.set(item, result.get())) {
         return {End::kRaised, take_exception()};
     }
-    PyObject *value = nullptr;
-    switch (PyIter_Send(result.get(), Py_None, &value)) {
-        case PYGEN_RETURN:
-            return {End::kReturned, Ref(value)};
-        case PYGEN_NEXT:
-            return {End::kSuspended, Ref(value)};
-        case PYGEN_ERROR:
-            break;
-    }
-    return {End::kRaised, take_exception()};
+    return advance(result.get(), Ref());
 }
 
-bool Runner::settle(const Job &job, std::uint32_t index, Ref item, Step step, Result &ret) {
+bool Runner::settle(Account &account, std::uint32_t index, Ref item, Step step) {
     if (step.end == End::kSuspended) {
-        return suspend(job, index, std::move(item), step.value, ret);
+        return suspend(account, index, std::move(item), step.value);
     }
-    std::uint16_t status = AIOMQ_OK;
-    if (step.end == End::kRaised) {
-        const int cancelled = PyObject_IsInstance(step.value.get(), runtime.cancelled_error);
-        if (cancelled < 0) {
-            return false;
-        }
-        status = cancelled != 0 ? AIOMQ_CANCELLED : AIOMQ_ERROR;
-    }
-    if (item) {
-        const int touched = slots_.touched.is_true(item.get());
-        const int cancel = touched == 1 ? slots_.must_cancel.is_true(item.get()) : 0;
-        if (touched < 0 || cancel < 0) {
-            return false;
-        }
-        if (cancel != 0 && status == AIOMQ_OK) {
-            status = AIOMQ_CANCELLED;  // it returned although it was asked to stop: as asyncio does
-        }
-        if (!retire(std::move(item), touched != 0, status, step.value.get())) {
-            return false;
-        }
-    }
-    if (status == AIOMQ_ERROR) {
-        return trouble(job, index, std::move(step.value));
-    }
-    if (status == AIOMQ_CANCELLED) {
-        step.value = Ref::borrow(Py_None);
-    }
-    return finish(job, index, status, std::move(step.value), ret);
+    Outcome outcome;
+    return outcome_of(item.get(), std::move(step), outcome) &&
+           (!item || retire(std::move(item), outcome)) &&
+           publish(account, index, std::move(outcome));
 }
 
-bool Runner::suspend(const Job &job, std::uint32_t index, Ref item, const Ref &yielded,
-                     Result &ret) {
-    const Ref number(PyLong_FromUnsignedLong(job.number));
-    const Ref position(PyLong_FromUnsignedLong(index));
-    if (!number || !position || !slots_.job.set(item.get(), number.get()) ||
-        !slots_.index.set(item.get(), position.get())) {
+/// @item: null if there is none.
+bool Runner::outcome_of(PyObject *item, Step step, Outcome &ret) {
+    const int touched = item != nullptr ? slots_.touched.is_true(item) : 0;
+    const int cancelled = touched == 1 ? slots_.must_cancel.is_true(item) : 0;
+    if (touched < 0 || cancelled < 0) {
         return false;
     }
-    ret.suspended += 1;
-    PyObject *arguments[] = {nullptr, item.get(), number.get(), position.get(), yielded.get()};
-    const Ref done(
-        runtime.vectorcall(hooks_.on_suspend.get(), arguments + 1, 4 | kArgumentsOffset, nullptr));
-    return static_cast<bool>(done);
+    ret.touched = touched == 1;
+    if (step.end == End::kRaised) {
+        const int is_cancel = PyObject_IsInstance(step.value.get(), runtime.cancelled_error);
+        if (is_cancel < 0) {
+            return false;
+        }
+        ret.status = is_cancel != 0 ? AIOMQ_CANCELLED : AIOMQ_ERROR;
+    } else if (cancelled != 0) {
+        ret.status = AIOMQ_CANCELLED;  // it returned although it was asked to stop, as asyncio does
+    }
+    ret.value = ret.status == AIOMQ_CANCELLED ? Ref::borrow(Py_None) : std::move(step.value);
+    return true;
 }
 
-/// Keeps @item for the next one, if nobody can tell; else tells it how it ended.
-bool Runner::retire(Ref item, bool touched, int status, PyObject *value) {
-    if (!touched && Py_REFCNT(item.get()) == 1) {
+/// Keeps @item, which has ended in its first step, for the next one, if nobody can tell; else tells it
+/// how it ended.
+bool Runner::retire(Ref item, Outcome &outcome) {
+    if (!outcome.touched && Py_REFCNT(item.get()) == 1) {
         const int weak = slots_.weak.is_set(item.get());
         if (weak < 0) {
             return false;
@@ -357,73 +323,112 @@ bool Runner::retire(Ref item, bool touched, int status, PyObject *value) {
             return slots_.coroutine.set(spare_.get(), Py_None);
         }
     }
-    const Ref done(PyObject_CallMethod(item.get(), "_finish", "iO", status, value));
-    return static_cast<bool>(done);
+    return tell_item(item.get(), outcome);
 }
 
-bool Runner::finish(const Job &job, std::uint32_t index, std::uint16_t status, Ref value,
-                    Result &ret) {
-    const int result = complete_item(worker_, job.number, index, status, value.get());
-    if (result == 0 || result == 1) {
-        return true;
+/// Tells an item how it ended, and the owner, if that wants to know; what the owner says counts.
+bool Runner::tell_item(PyObject *item, Outcome &outcome) {
+    const Ref status(PyLong_FromLong(outcome.status));
+    if (!status) {
+        return false;
     }
-    if (result == kRaised) {
-        return trouble(job, index, take_exception());
+    if (!outcome.touched) {
+        return slots_.status.set(item, status.get()) && slots_.value.set(item, outcome.value.get());
     }
-    if (result == -EMSGSIZE) {
-        // Without a cause: it was encoded, but does not fit into the pool's memory.
-        return trouble(job, index,
-                       Ref(PyObject_CallFunction(runtime.encode_error, "s", "the result")));
+    const Ref watched(
+        PyObject_CallMethod(item, "_finish", "OO", status.get(), outcome.value.get()));
+    if (!watched || watched.get() != Py_True) {
+        return static_cast<bool>(watched);
     }
-    if (result == -ENOMEM) {
-        waiting_[job.number].push_back({index, status, std::move(value)});
+    const Ref told(PyObject_CallFunctionObjArgs(hooks_.on_end.get(), item, nullptr));
+    unsigned short changed = 0;
+    PyObject *value = nullptr;
+    if (!told || PyArg_ParseTuple(told.get(), "HO", &changed, &value) == 0) {
+        return false;
     }
-    ret.reason = result;
+    outcome.status = changed;
+    outcome.value = Ref::borrow(value);
     return true;
 }
 
-bool Runner::trouble(const Job &job, std::uint32_t index, Ref exception) {
-    if (!exception) {
+/// Publishes an outcome, or keeps it until there is room.
+bool Runner::publish(Account &account, std::uint32_t index, Outcome outcome) {
+    if (outcome.status == AIOMQ_ERROR && !report(account, outcome)) {
         return false;
     }
-    if (table_) {
-        table_.add(job.function_number, FunctionTable::kErrors, 1);
+    if (waiting_.empty() && !put(account, index, outcome)) {
+        return false;
     }
-    const Ref done(
-        PyObject_CallFunction(hooks_.on_trouble.get(), "IIO", job.number, index, exception.get()));
-    return static_cast<bool>(done);
+    if (outcome.value) {
+        waiting_.push_back({&account, index, std::move(outcome)});
+    }
+    return true;
 }
 
-bool Runner::publish_waiting(const Job &job, Result &ret) {
-    const auto found = waiting_.find(job.number);
-    if (found == waiting_.end()) {
-        return true;
-    }
-    std::vector<Waiting> waiting = std::move(found->second);
-    waiting_.erase(found);
-    for (Waiting &entry : waiting) {
-        // Once one found no room, the others go back in line.
-        if (ret.reason != 0) {
-            waiting_[job.number].push_back(std::move(entry));
-        } else if (!finish(job, entry.index, entry.status, std::move(entry.value), ret)) {
+bool Runner::publish_waiting() {
+    while (!waiting_.empty()) {
+        Waiting &next = waiting_.front();
+        Account &account = *next.account;
+        if (!put(account, next.index, next.outcome)) {
+            return false;
+        }
+        if (next.outcome.value) {
+            return true;
+        }
+        waiting_.pop_front();
+        if (account.over && !tell_over(account)) {
             return false;
         }
     }
     return true;
 }
 
-void Runner::count_ended(std::uint32_t function, std::uint64_t started_ns, std::uint64_t busy_ns,
-                         bool raised) const {
-    if (!table_) {
-        return;
+/// Publishes @outcome, which carries a report if it is an error, and takes its value away; leaves it if
+/// there is no room now.
+bool Runner::put(Account &account, std::uint32_t index, Outcome &outcome) {
+    while (true) {
+        const bool is_error = outcome.status == AIOMQ_ERROR;
+        const int result = is_error ? fail_item(worker_, account.job, index, outcome.value.get())
+                                    : complete_item(worker_, account.job, index, outcome.status,
+                                                    outcome.value.get());
+        if (result == 0 || result == 1) {
+            account.running -= 1;
+            account.over = result == 1;
+            outcome.value = Ref();
+            return true;
+        }
+        if (result == -ENOMEM) {
+            return true;
+        }
+        if (is_error || (result != kRaised && result != -EMSGSIZE)) {
+            if (result != kRaised) {
+                errno = -result;
+                PyErr_SetFromErrno(PyExc_OSError);
+            }
+            return false;
+        }
+        // Without a cause: it was encoded, but does not fit into the pool's memory.
+        outcome.value = result == kRaised
+                            ? take_exception()
+                            : Ref(PyObject_CallFunction(runtime.encode_error, "s", "the result"));
+        outcome.status = AIOMQ_ERROR;
+        if (!report(account, outcome)) {
+            return false;
+        }
     }
-    table_.add(function, FunctionTable::kCalls, 1);
-    table_.add(function, FunctionTable::kBusyNs, busy_ns);
-    table_.add_times(function, FunctionTable::kSecond, FunctionTable::kSecondNs,
-                     monotonic_ns() - started_ns, 1);
-    if (raised) {
-        table_.add(function, FunctionTable::kErrors, 1);
+}
+
+/// Puts the owner's report in place of the exception.
+bool Runner::report(const Account &account, Outcome &outcome) {
+    if (!outcome.value) {
+        return false;
     }
+    if (table_) {
+        table_.add(account.function, FunctionTable::kErrors, 1);
+    }
+    outcome.value =
+        Ref(PyObject_CallFunctionObjArgs(hooks_.report.get(), outcome.value.get(), nullptr));
+    return static_cast<bool>(outcome.value);
 }
 
 Ref Runner::take_item() {

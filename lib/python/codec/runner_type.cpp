@@ -19,10 +19,29 @@ struct Object {
 
 Runner *held(PyObject *self) { return reinterpret_cast<Object *>(self)->runner; }
 
+/// Fills in what @owner has under the names of the hooks. False with an exception set.
+bool take_hooks(PyObject *owner, RunnerHooks &hooks) {
+    struct Named {
+        const char *name;
+        Ref &hook;
+    };
+    for (const Named &each :
+         {Named{"report", hooks.report}, Named{"on_suspend", hooks.on_suspend},
+          Named{"on_end", hooks.on_end}, Named{"on_free", hooks.on_free},
+          Named{"on_over", hooks.on_over}, Named{"on_failure", hooks.on_failure}}) {
+        each.hook = Ref(PyObject_GetAttrString(owner, each.name));
+        if (!each.hook) {
+            return false;
+        }
+    }
+    hooks.base_context = Ref(runtime.context_copy_current());
+    return static_cast<bool>(hooks.base_context);
+}
+
 PyObject *create(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {
     static const char *const kNames[] = {"worker",     "loop",       "item_class",
-                                         "enter_task", "leave_task", "on_suspend",
-                                         "on_trouble", "page",       nullptr};
+                                         "enter_task", "leave_task", "register_task",
+                                         "owner",      "page",       nullptr};
     PyObject *given[8] = {};
     if (PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOO|O", const_cast<char **>(kNames),
                                     &given[0], &given[1], &given[2], &given[3], &given[4],
@@ -38,42 +57,30 @@ PyObject *create(PyTypeObject *cls, PyObject *args, PyObject *kwargs) {
         return nullptr;
     }
     return guarded([&]() -> PyObject * {
-        RunnerHooks hooks{Ref::borrow(given[1]),
-                          Ref::borrow(given[2]),
-                          Ref::borrow(given[3]),
-                          Ref::borrow(given[4]),
-                          Ref::borrow(given[5]),
-                          Ref::borrow(given[6]),
-                          Ref(runtime.context_copy_current())};
-        if (!hooks.base_context) {
-            return nullptr;
-        }
-        auto runner = std::make_unique<Runner>(static_cast<aiomq_worker *>(worker),
-                                               std::move(hooks), FunctionTable(table));
-        if (!runner->init()) {
+        RunnerHooks hooks;
+        hooks.loop = Ref::borrow(given[1]);
+        hooks.item_class = Ref::borrow(given[2]);
+        hooks.enter_task = Ref::borrow(given[3]);
+        hooks.leave_task = Ref::borrow(given[4]);
+        hooks.register_task = Ref::borrow(given[5]);
+        if (!take_hooks(given[6], hooks)) {
             return nullptr;
         }
         auto allocate = reinterpret_cast<allocfunc>(PyType_GetSlot(cls, Py_tp_alloc));
-        PyObject *self = allocate(cls, 0);
-        if (self != nullptr) {
-            reinterpret_cast<Object *>(self)->runner = runner.release();
+        Ref self(allocate(cls, 0));
+        if (!self) {
+            return nullptr;
         }
-        return self;
+        auto *runner = new Runner(self.get(), static_cast<aiomq_worker *>(worker), std::move(hooks),
+                                  FunctionTable(table));
+        reinterpret_cast<Object *>(self.get())->runner = runner;
+        return runner->init() ? self.release() : nullptr;
     });
 }
 
 int traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
-    if (Runner *runner = held(self); runner != nullptr) {
-        const RunnerHooks &hooks = runner->hooks();
-        for (const Ref *ref : {&hooks.loop, &hooks.item_class, &hooks.enter_task, &hooks.leave_task,
-                               &hooks.on_suspend, &hooks.on_trouble, &hooks.base_context}) {
-            Py_VISIT(ref->get());
-        }
-        Py_VISIT(runner->spare());
-        Py_VISIT(runner->shared_context());
-    }
-    return 0;
+    return held(self) != nullptr ? held(self)->traverse(visit, arg) : 0;
 }
 
 int clear(PyObject *self) {
@@ -86,6 +93,9 @@ int clear(PyObject *self) {
 void destroy(PyObject *self) {
     PyTypeObject *cls = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    if (held(self) != nullptr) {
+        held(self)->clear();  // gives back what it has suspended
+    }
     delete held(self);
     auto free_memory = reinterpret_cast<freefunc>(PyType_GetSlot(cls, Py_tp_free));
     free_memory(self);
@@ -141,46 +151,32 @@ PyObject *run(PyObject *self, PyObject *const *values, Py_ssize_t count, PyObjec
     });
 }
 
-/// Runs before and after each step of a suspended item, so it takes positions only.
-PyObject *enter(PyObject *self, PyObject *const *values, Py_ssize_t count) {
-    if (count != 2) {
-        PyErr_SetString(PyExc_TypeError, "enter() takes a job and an index");
-        return nullptr;
-    }
-    std::uint32_t job = 0;
-    std::uint32_t index = 0;
-    if (!to_number(values[0], &job) || !to_number(values[1], &index)) {
-        return nullptr;
-    }
-    held(self)->enter_item(job, index);  // whatever it says: it is for diagnosis only
-    Py_INCREF(Py_None);
-    return Py_None;
+PyObject *resume(PyObject *self, PyObject * /*unused*/) {
+    return held(self)->go_on([&] { return held(self)->resume(); });
 }
 
-/// Runs for each item that had suspended, so it takes positions only.
-PyObject *count_ended(PyObject *self, PyObject *const *values, Py_ssize_t count) {
-    if (count != 4) {
-        PyErr_SetString(PyExc_TypeError, "count_ended() takes four arguments");
-        return nullptr;
-    }
-    std::uint32_t function = 0;
-    std::uint64_t started_ns = 0;
-    std::uint64_t busy_ns = 0;
-    if (!to_number(values[0], &function) || !to_number(values[1], &started_ns) ||
-        !to_number(values[2], &busy_ns)) {
-        return nullptr;
-    }
-    held(self)->count_ended(function, started_ns, busy_ns, values[3] == Py_True);
-    Py_INCREF(Py_None);
-    return Py_None;
+PyObject *publish_waiting(PyObject *self, PyObject * /*unused*/) {
+    return guarded([&]() -> PyObject * {
+        return held(self)->publish_waiting() ? PyBool_FromLong(held(self)->waiting() == 0)
+                                             : nullptr;
+    });
+}
+
+PyObject *items_of(PyObject *self, PyObject *number) {
+    std::uint32_t job = 0;
+    return to_number(number, &job) ? held(self)->items_of(job) : nullptr;
+}
+
+PyObject *get_suspended(PyObject *self, void * /*closure*/) {
+    return PyLong_FromUnsignedLong(held(self)->suspended());
+}
+
+PyObject *get_waiting(PyObject *self, void * /*closure*/) {
+    return PyLong_FromSize_t(held(self)->waiting());
 }
 
 PyObject *get_started_ns(PyObject *self, void * /*closure*/) {
     return PyLong_FromUnsignedLongLong(held(self)->started_ns());
-}
-
-PyObject *get_looked_ns(PyObject *self, void * /*closure*/) {
-    return PyLong_FromUnsignedLongLong(held(self)->looked_ns());
 }
 
 PyObject *get_index(PyObject *self, void * /*closure*/) {
@@ -210,25 +206,25 @@ PyMethodDef methods[] = {
      "run(job, function, arguments, first_index, permits, deadline_ns, plain=False, timed=False,"
      " shared=False, number=0)"
      " -> (reason, suspended)"},
-    {"enter", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(enter)), METH_FASTCALL,
-     "enter(job, index): which item runs now"},
-    {"count_ended", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(count_ended)),
-     METH_FASTCALL,
-     "count_ended(function, started_ns, busy_ns, raised): an item that had suspended has ended"},
+    {"resume", resume, METH_NOARGS, "resume(): for the loop"},
+    {"publish_waiting", publish_waiting, METH_NOARGS, "publish_waiting() -> whether nothing waits"},
+    {"items_of", items_of, METH_O, "items_of(job) -> the items of a job that have suspended"},
     {nullptr, nullptr, 0, nullptr},
 };
 
 PyGetSetDef properties[] = {
     {"index", get_index, nullptr, "of the item that was started last", nullptr},
-    {"looked_ns", get_looked_ns, nullptr, "of the last look at the clock before it", nullptr},
+    {"suspended", get_suspended, nullptr, "how many items have suspended", nullptr},
+    {"waiting", get_waiting, nullptr, "how many outcomes wait for room", nullptr},
     {"started_ns", get_started_ns, nullptr, "when the newest item of a timed job started", nullptr},
     {"base_context", get_base_context, set_base_context, "copied for each item", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
 PyType_Slot slots[] = {
-    {Py_tp_doc, const_cast<char *>("Runner(worker, loop, item_class, enter_task, leave_task,"
-                                   " on_suspend, on_trouble)\n\nThe item loop of a worker.")},
+    {Py_tp_doc,
+     const_cast<char *>("Runner(worker, loop, item_class, enter_task, leave_task,"
+                        " register_task, owner, page=None)\n\nThe item loop of a worker.")},
     {Py_tp_new, reinterpret_cast<void *>(create)},
     {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
     {Py_tp_clear, reinterpret_cast<void *>(clear)},
@@ -244,5 +240,7 @@ PyType_Spec spec = {"aiomq._bridge.Runner", sizeof(Object), 0,
 }  // namespace
 
 PyObject *make_runner_type() { return PyType_FromSpec(&spec); }
+
+Runner *runner_of(PyObject *object) { return held(object); }
 
 }  // namespace aiomq::py

@@ -5,7 +5,11 @@
 
 namespace aiomq::py {
 
-/// The type "Runner"; new reference or NULL with an exception set.
+class Runner;
+
+/// New reference or NULL with an exception set.
 PyObject *make_runner_type();
+/// The Runner in an object of that type.
+Runner *runner_of(PyObject *object);
 
 }  // namespace aiomq::py
