@@ -293,6 +293,7 @@ bool Pool::locked_take_many(std::uint32_t slot, std::uint32_t worker, Claimer cl
     Loan *loan = nullptr;
     const std::uint64_t loan_id = locked_new_loan(loan);
     if (!finished) note_deliveries(task);
+    if (task.upto > base) loan->items.reserve(task.upto - base);
     const auto *outcomes =
         reinterpret_cast<const ItemOutcome *>(segment_->at<OutcomeBlock>(offset) + 1);  // NOLINT
     std::uint64_t data_bytes = 0;

@@ -96,8 +96,8 @@ class Dispatcher:
         """(status, value) of one call."""
         task = self.side.submit_call(self.pool, self.number(name), 77, args, kwargs)
         assert task > 0, os.strerror(-task)
-        ((user, left, worker, values, others),) = self.entries()
-        assert (user, left, worker) == (77, 0, 0)
+        ((user, left, worker, start, values, others),) = self.entries()
+        assert (user, left, worker, start) == (77, 0, 0, 0)
         if others is None:
             assert len(values) == 1
             return _abi.OK, values[0]
@@ -111,8 +111,8 @@ class Dispatcher:
         number = self.number(name)
         task = self.side.submit_chunk(self.pool, number, 78, items, 0, len(items), star)
         assert task > 0, os.strerror(-task)
-        ((user, left, _, values, others),) = self.entries()
-        assert (user, left) == (78, 0)
+        ((user, left, _, start, values, others),) = self.entries()
+        assert (user, left, start) == (78, 0, 0)
         if others is None:
             return values
         assert values is None
@@ -334,7 +334,7 @@ def test_collect_takes_no_more_than_it_is_asked_for(side: Side) -> None:
             if not some:
                 pool.wait()
         assert sorted(entry[0] for entry in found) == list(range(200))
-        assert all(entry[3] == [entry[0]] for entry in found)
+        assert all(entry[4] == [entry[0]] for entry in found)
         assert side.collect(pool.pool, 0) == []
     finally:
         pool.destroy()
@@ -354,7 +354,7 @@ def test_results_wait_for_room(side: Side, worker: str, name: str) -> None:
         while len(found) < 40:
             assert time.monotonic() < deadline, sorted(found)
             lib.aiomq_pool_wait(pool.pool, 100_000_000)
-            for user, _, _, values, others in side.collect(pool.pool, 2):
+            for user, _, _, _, values, others in side.collect(pool.pool, 2):
                 assert others is None, others
                 found[user] = values[0]
         assert all(found[i] == bytes([i]) * 200_000 for i in range(40))

@@ -88,7 +88,7 @@ native: Any = _load()
 NATIVE: bool = native is not None
 
 if TYPE_CHECKING:
-    Entry = tuple[int, int, int, list[Any] | None, list[tuple[int, int, Any]] | None]
+    Entry = tuple[int, int, int, int, list[Any] | None, list[tuple[int, int, Any]] | None]
 
     def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int, bytes]:
         """The arguments of one call as (kind, integer, payload) of an aiomq_task.
@@ -135,9 +135,9 @@ if TYPE_CHECKING:
     ) -> list[Entry]:
         """Take up to `limit` completions and release what they hold, or have lend(loan, nbytes) do.
 
-        Each is (user, items_left, worker, values, others). When everything is OK and these are the
-        items 0 to n - 1 of the task, `values` are their n results in order and `others` is None.
-        (Of a task with AIOMQ_TASK_PROGRESS that may be its last part: compare n with the task's.)
+        Each is (user, items_left, worker, start, values, others). When everything is OK and these
+        are successive items of the task, `values` are their results in order, from that of item
+        `start` on, and `others` is None.
         Otherwise `values` is None and `others` are (index, status, value) in any order; value is
         the result, a RemoteFailure if the item carries an error, or a DecodeFailure if it could not
         be decoded. Raises OSError if the pool is not usable.

@@ -184,13 +184,13 @@ class Dispatcher(Submitter):
     def _collect(self) -> int:
         batch = _bridge.collect(self.life.address, _COLLECT, self.life.handle.lender.lend)
         pending = self.life.pending
-        for user, left, worker, values, others in batch:
+        for user, left, worker, start, values, others in batch:
             entry = pending.get(user) if left else pending.pop(user, None)
             if entry is None and self._outposts:
                 with self.life.gate:  # its outpost may be about to note it
                     entry = pending.get(user) if left else pending.pop(user, None)
             if entry is not None:
-                entry._complete(left, worker, values, others)
+                entry._complete(left, worker, start, values, others)
         if not pending:
             self._reader.strong = None
         return len(batch)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from aiomq._options import Options
     from aiomq._submitter import Submitter
 
-_CHUNKS_PER_WORKER = 3  # in flight: one runs, one is next, one is being encoded or decoded
+# In flight: one runs, some are being encoded and decoded, and some are for the time, a slice of the
+# scheduler's or 3 ms, that the dispatcher waits where workers take all CPUs.
+_CHUNKS_PER_WORKER = 6
 _ITEMS_PER_PERMIT = 2  # in flight at least: items that sleep need a successor at hand
 LEAD = 65536  # results that whoever iterates may lag behind
 
@@ -51,10 +53,11 @@ class Chunk:
         self,
         left: int,
         worker: int,
+        start: int,
         values: list[Any] | None,
         others: list[tuple[int, int, Any]] | None,
     ) -> None:
-        self.result._completed(self, left, worker, values, others)
+        self.result._completed(self, left, worker, start, values, others)
 
     def get_loop(self) -> Any:
         """The loop that its map belongs to."""
@@ -132,7 +135,6 @@ class Map:
 
     def _expect(self, items: list[Any], begin: int, count: int) -> None:
         """The next `count` items are submitted: items[begin] and those after it."""
-        raise NotImplementedError
 
     def _keep(self, first: int, values: list[Any]) -> None:
         """Results of successive items; item `first` is the first."""
@@ -268,6 +270,7 @@ class Map:
         chunk: Chunk,
         left: int,
         worker: int,
+        start: int,
         values: list[Any] | None,
         others: list[tuple[int, int, Any]] | None,
     ) -> None:
@@ -276,7 +279,7 @@ class Map:
         count = 0
         if values is not None:
             count = len(values)
-            self._keep(chunk.start, values)
+            self._keep(chunk.start + start, values)
         elif others is not None:
             count = len(others)
             for index, status, value in others:

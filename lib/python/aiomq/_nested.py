@@ -135,14 +135,14 @@ class Hub:
         for feed in list(self.feeds):
             feed._feed()
 
-    def _deliver(self, user: int, left: int, worker: int, values: Any, others: Any) -> None:
+    def _deliver(self, user: int, left: int, *outcome: Any) -> None:
         found = self.pending.get(user) if left else self.pending.pop(user, None)
         if found is None:
             return
         dispatcher, entry = found
         if left == 0:
             dispatcher.returned()
-        entry._complete(left, worker, values, others)
+        entry._complete(left, *outcome)
 
 
 class NestedDispatcher:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _lib = _abi.lib
 _BATCH = 64
 
-Entry = tuple[int, int, int, "list[Any] | None", "list[tuple[int, int, Any]] | None"]
+Entry = tuple[int, int, int, int, "list[Any] | None", "list[tuple[int, int, Any]] | None"]
 
 
 tallies: dict[int, Tally] = {}  # by pool
@@ -159,12 +159,12 @@ def _decode_completion(completion: _abi.Completion) -> Entry:
             value = DecodeFailure(error)
             failed = True
         others.append((item.index, item.status, value))
-    head = completion.user, completion.items_left, completion.worker
+    start = min(index for index, _, _ in others)
+    head = completion.user, completion.items_left, completion.worker, start
     if (
         failed
-        or completion.items_left
         or any(status != _abi.OK for _, status, _ in others)
-        or {index for index, _, _ in others} != set(range(len(others)))
+        or {index for index, _, _ in others} != set(range(start, start + len(others)))
     ):
         return *head, None, others
     return *head, [value for _, _, value in sorted(others, key=lambda other: other[0])], None

@@ -10,7 +10,6 @@ from aiomq._map import Map
 
 T = TypeVar("T")
 
-_EMPTY: Any = object()  # stands for a result that is not there yet
 _TRIM = 4096  # results taken by an `async for` are forgotten in batches
 
 
@@ -30,13 +29,16 @@ class PoolResult(Map, Generic[T]):
     """
 
     _values: list[Any]
+    _early: dict[int, list[Any]]
     _position: int
     _iterating: bool
     _gathering: bool
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._values = []
+        self._values = []  # in order, without a gap
+        self._early = {}  # results that came before others in front of them, by their place
+        self._next = 0  # place of the result that is to follow those in _values
         self._position = 0  # of the next result for the iterator, in _values
         self._iterating = False
         self._gathering = False
@@ -70,27 +72,22 @@ class PoolResult(Map, Generic[T]):
         try:
             while True:
                 values = self._values
-                position = self._position
-                stop = min(len(values), _TRIM)
-                while position < stop:
-                    value = values[position]
-                    if value is _EMPTY:
-                        break
-                    values[position] = None
-                    self._position = position = position + 1
+                for position in range(self._position, min(len(values), _TRIM)):
+                    value, values[position] = values[position], None
+                    self._position = position + 1
                     if bounded:
                         self._feed()
                     yield value
-                if position >= _TRIM:
-                    del values[:position]
+                if self._position == _TRIM:
+                    del values[:_TRIM]
                     self._position = 0
                     self._feed()
                     await asyncio.sleep(0)  # others on this loop, and the pool itself, want a turn
-                elif position < len(values) and values[position] is not _EMPTY:
+                elif self._has_next():
                     continue  # `values` has grown meanwhile
                 elif self._error is not None:
                     raise self._error
-                elif self._over and position == len(values):
+                elif self._over:
                     return
                 else:
                     await self._wait()
@@ -99,21 +96,23 @@ class PoolResult(Map, Generic[T]):
 
     # --- for Map ----------------------------------------------------------------------------------
 
-    def _expect(self, items: list[Any], begin: int, count: int) -> None:
-        self._values.extend([_EMPTY] * count)
-
     def _keep(self, first: int, values: list[Any]) -> None:
-        kept = self._values
-        start = first - (self._fed - len(kept))
-        kept[start : start + len(values)] = values
+        if first != self._next:
+            self._early[first] = values
+            return
+        more: list[Any] | None = values
+        while more is not None:
+            self._values += more
+            self._next += len(more)
+            more = self._early.pop(self._next, None)
 
     def _held(self) -> int:
         if self._gathering:
             return self._fed - self._finished
-        return len(self._values) - self._position
+        return self._fed - self._next + len(self._values) - self._position
 
     def _lag(self) -> int:
-        return len(self._values) if self._iterating else 0
+        return self._held() if self._iterating else 0
 
     def _has_next(self) -> bool:
-        return self._position < len(self._values) and self._values[self._position] is not _EMPTY
+        return self._position < len(self._values)

@@ -26,11 +26,15 @@ class Source:
         self.begin = 0
         self.ended = False
         self._iterator: Iterator[Any] | None = None
+        self._range: range | None = None
         self._context: Context | None = None
         if isinstance(iterable, _COPIED):
             self.buffer = list(iterable)
             self.total = len(self.buffer)
             self.ended = True
+        elif type(iterable) is range:  # a slice of one takes half the time of so many next()
+            self._range = iterable
+            self.total = len(iterable)
         else:
             self._iterator = iter(iterable)
             self.total = len(iterable) if isinstance(iterable, Sized) else None
@@ -47,13 +51,19 @@ class Source:
         """
         have = len(self.buffer) - self.begin
         if have == 0 and not self.ended:
-            assert self._iterator is not None and self._context is not None
             self.begin = 0
             self.buffer = []
-            self.buffer = self._context.run(list, islice(self._iterator, size))
+            self.buffer = self._read_some(size)
             have = len(self.buffer)
             self.ended = have == 0
         return min(have, size)
+
+    def _read_some(self, size: int) -> list[Any]:
+        if self._range is not None:
+            items, self._range = self._range[:size], self._range[size:]
+            return list(items)
+        assert self._iterator is not None and self._context is not None
+        return self._context.run(list, islice(self._iterator, size))
 
     def advance(self, count: int) -> None:
         """The first `count` items of the buffer are taken."""

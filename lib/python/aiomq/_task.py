@@ -52,6 +52,7 @@ class Task(asyncio.Future[T]):
         self,
         left: int,
         worker: int,
+        _start: int,
         values: list[Any] | None,
         others: list[tuple[int, int, Any]] | None,
     ) -> None:

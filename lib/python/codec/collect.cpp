@@ -119,42 +119,77 @@ PyObject *wrap_failure() {
                  : nullptr;
 }
 
-/// Whether @items are the items 0 … n-1, each once, all OK.
-bool is_whole(const std::vector<aiomq_item> &items) {
-    std::vector<bool> seen;
-    for (std::size_t i = 0; i < items.size(); ++i) {
-        if (items[i].status != AIOMQ_OK || items[i].index >= items.size()) {
+/// What became of items. With null references: an exception is set.
+struct Decoded {
+    std::uint32_t start = 0;
+    Ref values;  // results of successive items from `start` on, or None
+    Ref others;  // else: what became of each
+};
+
+/// Whether the items are all OK and a run without a gap, and where that starts.
+bool is_run(const aiomq_completion &completion, std::uint32_t &ret_start) {
+    const aiomq_item *items = completion.items;
+    const std::uint32_t count = completion.item_count;
+    std::uint32_t first = UINT32_MAX;
+    bool in_order = true;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        if (items[i].status != AIOMQ_OK) {
             return false;
         }
-        if (seen.empty() && items[i].index == i) {
-            continue;  // in order, as most are
-        }
-        if (seen.empty()) {
-            seen.resize(items.size());
-            std::fill(seen.begin(), seen.begin() + static_cast<std::ptrdiff_t>(i), true);
-        }
-        if (seen[items[i].index]) {
+        in_order = in_order && items[i].index - items[0].index == i;
+        first = std::min(first, items[i].index);
+    }
+    ret_start = first;
+    if (in_order) {
+        return true;
+    }
+    std::vector<bool> seen(count);
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const std::uint32_t position = items[i].index - first;
+        if (position >= count || seen[position]) {
             return false;
         }
-        seen[items[i].index] = true;
+        seen[position] = true;
     }
     return true;
 }
 
-/// The results in the order of their index; @decoded are in the order of @items.
-PyObject *as_values(const std::vector<aiomq_item> &items, std::vector<Ref> &decoded) {
-    Ref values(PyList_New(static_cast<Py_ssize_t>(items.size())));
-    for (std::size_t i = 0; values && i < items.size(); ++i) {
-        PyList_SetItem(values.get(), static_cast<Py_ssize_t>(items[i].index), decoded[i].release());
+/// One item that could not be decoded gets a DecodeFailure: it must not lose the others.
+PyObject *decode_or_wrap(const aiomq_item &item, Lending &lending) {
+    PyObject *value = decode_item(item, lending);
+    return value != nullptr ? value : wrap_failure();
+}
+
+/// @ret_failed: an item could not be decoded.
+PyObject *decode_run(const aiomq_completion &completion, std::uint32_t start, Lending &lending,
+                     bool &ret_failed) {
+    Ref values(PyList_New(static_cast<Py_ssize_t>(completion.item_count)));
+    for (std::uint32_t i = 0; values && i < completion.item_count; ++i) {
+        const aiomq_item &item = completion.items[i];
+        PyObject *value = decode_item(item, lending);
+        if (value == nullptr) {
+            ret_failed = true;
+            value = wrap_failure();
+        }
+        if (value == nullptr) {
+            return nullptr;
+        }
+        PyList_SetItem(values.get(), static_cast<Py_ssize_t>(item.index - start), value);
     }
     return values.release();
 }
 
-PyObject *as_others(const std::vector<aiomq_item> &items, std::vector<Ref> &decoded) {
-    Ref others(PyList_New(static_cast<Py_ssize_t>(items.size())));
-    for (std::size_t i = 0; others && i < items.size(); ++i) {
+/// @known: the values of a run from @start on, if they were decoded before.
+PyObject *decode_others(const aiomq_completion &completion, std::uint32_t start, PyObject *known,
+                        Lending &lending) {
+    Ref others(PyList_New(static_cast<Py_ssize_t>(completion.item_count)));
+    for (std::uint32_t i = 0; others && i < completion.item_count; ++i) {
+        const aiomq_item &item = completion.items[i];
+        const auto position = static_cast<Py_ssize_t>(item.index - start);
+        Ref value = known != nullptr ? Ref::borrow(PyList_GetItem(known, position))
+                                     : Ref(decode_or_wrap(item, lending));
         PyObject *entry =
-            Py_BuildValue("(IiN)", items[i].index, int{items[i].status}, decoded[i].release());
+            value ? Py_BuildValue("(IiN)", item.index, int{item.status}, value.release()) : nullptr;
         if (entry == nullptr) {
             return nullptr;
         }
@@ -163,48 +198,47 @@ PyObject *as_others(const std::vector<aiomq_item> &items, std::vector<Ref> &deco
     return others.release();
 }
 
+Decoded decode_items(const aiomq_completion &completion, Lending &lending) {
+    Decoded ret;
+    bool failed = false;
+    if (is_run(completion, ret.start)) {
+        ret.values = Ref(decode_run(completion, ret.start, lending, failed));
+        if (!ret.values) {
+            return ret;
+        }
+    }
+    if (ret.values && !failed) {
+        ret.others = Ref::borrow(Py_None);
+        return ret;
+    }
+    ret.others = Ref(decode_others(completion, ret.start, ret.values.get(), lending));
+    ret.values = Ref::borrow(Py_None);
+    return ret;
+}
+
 /// @lend: see Lending. @ret_lent: a loan gives back what the completion holds.
 PyObject *decode_completion(const aiomq_completion &completion, PyObject *lend,
                             const FunctionTable &table, bool &ret_lent) {
-    // A copy, because the items may lie in shared memory and are looked at more than once.
-    const std::vector<aiomq_item> items(completion.items, completion.items + completion.item_count);
     const std::uint64_t start_ns = table ? monotonic_ns() : 0;
     std::uint64_t bytes = 0;
-    for (const aiomq_item &item : items) {
-        bytes += item.bytes;
+    for (std::uint32_t i = 0; i < completion.item_count; ++i) {
+        bytes += completion.items[i].bytes;
     }
     Lending lending(completion.loan != 0 ? lend : Py_None, completion.loan, bytes);
-    std::vector<Ref> decoded;
-    decoded.reserve(items.size());
-    bool failed = false;
-    for (const aiomq_item &item : items) {
-        Ref value(decode_item(item, lending));
-        if (!value) {
-            failed = true;
-            value = Ref(wrap_failure());
-            if (!value) {
-                ret_lent = lending.lent();
-                return nullptr;
-            }
-        }
-        decoded.push_back(std::move(value));
-    }
+    Decoded decoded = decode_items(completion, lending);
     ret_lent = lending.lent();
+    if (!decoded.values || !decoded.others) {
+        return nullptr;
+    }
     if (table) {
         const std::uint32_t function = function_of(completion.user);
         table.add(function, FunctionTable::kBytesOut, bytes);
         table.add_times(function, FunctionTable::kSecond, FunctionTable::kSecondNs,
                         monotonic_ns() - start_ns, 1);
     }
-    const bool whole = !failed && completion.items_left == 0 && is_whole(items);
-    Ref values(whole ? as_values(items, decoded) : Ref::borrow(Py_None).release());
-    Ref others(whole ? Ref::borrow(Py_None).release() : as_others(items, decoded));
-    if (!values || !others) {
-        return nullptr;
-    }
-    return Py_BuildValue("(KIINN)", static_cast<unsigned long long>(completion.user),
-                         completion.items_left, completion.worker, values.release(),
-                         others.release());
+    return Py_BuildValue("(KIIINN)", static_cast<unsigned long long>(completion.user),
+                         completion.items_left, completion.worker, decoded.start,
+                         decoded.values.release(), decoded.others.release());
 }
 
 }  // namespace

@@ -49,6 +49,9 @@ void Plan::reset() {
 }
 
 Plan::Status Plan::add(PyObject *object) {
+    if (Py_TYPE(object) == &PyLong_Type) {
+        return add_int(object);  // contains nothing, so none of the below
+    }
     const std::size_t size = nodes_.size();
     const std::uint64_t words = words_;
     const std::uint32_t kinds = kinds_;
