@@ -216,8 +216,9 @@ MODELS = {
         ),
     ),
     "retire": Model(
-        short=("ALL ASKS=0 TASKS=1", "TASKS=1 ITEMS=1"),
+        short=("ALL ASKS=0 TASKS=1",),
         exhaustive=(
+            "TASKS=1 ITEMS=1",
             "TASKS=1",
             "ALL TASKS=1",
             "ALL ASKS=0 ITEMS=1",
