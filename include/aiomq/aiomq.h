@@ -573,7 +573,8 @@ int64_t aiomq_worker_claim(aiomq_worker *worker, aiomq_job *ret_jobs, size_t cou
  * @ret_item: its index, set on success.
  *
  * From here on the item counts as started: it is not run again when this worker dies, unless the task
- * has retries. Items that are too late, or that an earlier attempt delivered, are passed over.
+ * has retries. Items that are too late or cancelled, or that an earlier attempt delivered, are passed
+ * over.
  * Return: 0, or -ENODATA   no item left to start (all started, or withdrawn). When all started items
  *                          are completed too the job is over and its handle is invalid.
  *               -ENOMEM    no room for the job's outcomes now: wait for the fd, try again
@@ -616,9 +617,8 @@ int aiomq_worker_flush(aiomq_worker *worker);
 
 /**
  * aiomq_worker_cancelled() - take the next cancel request.
- * @ret_job: set when there is one: stop this job's running items if you can. Items not started are
- *           withdrawn already: call aiomq_worker_start() once more to learn it (should it still give
- *           an item, of a task of one, complete that with AIOMQ_CANCELLED).
+ * @ret_job: set when there is one: stop this job's running items if you can. Items not started will
+ *           not be: call aiomq_worker_start() once more to learn it.
  * Return: 1 with a job, 0 if there is none; or -EINVAL, -ECHILD. Since: 0.1
  */
 int aiomq_worker_cancelled(aiomq_worker *worker, uint32_t *ret_job);

@@ -142,6 +142,7 @@ Worker::Job &Worker::begin_job(std::uint32_t slot, SlotWord word) {
     job.many = request.items != 1;
     limits_ = (request.flags & request_flag::kLimited) != 0;
     job.guarded = limits_ || (request.attempt_block != 0 && request.attempt > 1);
+    job.cancelled = false;
     job.nested = (request.flags & request_flag::kNested) != 0;
     job.started = job.finished = 0;
     job.block = job.data = job.data_used = job.data_bytes = job.held = 0;
@@ -220,8 +221,8 @@ int Worker::start_next(Job &job, std::uint32_t &ret_item, std::uint32_t stamp) {
     return -ENODATA;
 }
 
-/// The same for a task with limits, or one that is run again: items that are late end here as EXPIRED,
-/// and those that an earlier attempt delivered are passed over.
+/// The same for a task with limits, or one that is run again or cancelled: items that are late or cancelled
+/// end here, as EXPIRED or CANCELLED, and those that an earlier attempt delivered are passed over.
 int Worker::start_guarded(Job &job, std::uint32_t &ret_item) {
     const Request &request = segment_->request(job.slot);
     const bool limited = (request.flags & request_flag::kLimited) != 0;
@@ -248,9 +249,10 @@ int Worker::start_guarded(Job &job, std::uint32_t &ret_item) {
             ++job.finished;
             continue;
         }
-        if (!late || starts != 0) break;
+        if (!job.cancelled && (!late || starts != 0)) break;
         ++job.started;
-        if (const int ended = expire(job, ret_item); ended != 0)
+        const std::uint16_t status = job.cancelled ? AIOMQ_CANCELLED : AIOMQ_EXPIRED;
+        if (const int ended = end_unrun(job, ret_item, status); ended != 0)
             return ended < 0 ? ended : -ENODATA;
     }
     if (timed && job.many)

@@ -108,6 +108,7 @@ class Worker {
         bool in_use = false;
         bool many = false;
         bool guarded = false;     ///< some items may not be started, see start_guarded()
+        bool cancelled = false;   ///< none of those that are left
         bool nested = false;      ///< another worker waits for it
         bool unreported = false;  ///< finished items that no hint has told of
         std::uint32_t started = 0;
@@ -176,7 +177,7 @@ class Worker {
     ItemOutcome *outcome_of(const Job &job, std::uint32_t item);
     int publish(Job &job, const aiomq_item &item);
     [[gnu::always_inline]] inline int end_item(Job &job);
-    int expire(Job &job, std::uint32_t item);
+    int end_unrun(Job &job, std::uint32_t item, std::uint16_t status);
     Result<std::uint64_t> take_block(Job &job, std::uint64_t bytes);
     [[gnu::always_inline]] inline int publish_one(Job &job, const aiomq_item &item);
     int publish_of_many(Job &job, const aiomq_item &item);

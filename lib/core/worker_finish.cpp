@@ -109,12 +109,12 @@ int Worker::end_item(Job &job) {
     return damage != 0 ? damage : 1;
 }
 
-/// An item that has started too late has that for its outcome. As end_item().
-int Worker::expire(Job &job, std::uint32_t item) {
-    aiomq_item expired{};
-    expired.index = item;
-    expired.status = AIOMQ_EXPIRED;
-    if (const int error = publish(job, expired); error != 0) return error;
+/// An item that is not to run has that for its outcome. As end_item().
+int Worker::end_unrun(Job &job, std::uint32_t item, std::uint16_t status) {
+    aiomq_item unrun{};
+    unrun.index = item;
+    unrun.status = status;
+    if (const int error = publish(job, unrun); error != 0) return error;
     return end_item(job);
 }
 

@@ -72,8 +72,10 @@ void Worker::take_inbox() {
             const NamedSlot named = NamedSlot::unpack(message.value);
             for (const auto &job : jobs_)
                 if (job->in_use && job->slot == named.slot &&
-                    job->word.generation() == named.generation)
+                    job->word.generation() == named.generation) {
+                    job->guarded = job->cancelled = true;
                     cancelled_.push_back(job->handle);
+                }
         } else if (message.notice == Notice::kHint) {
             take_hint(NamedSlot::unpack(message.value));
         } else if (message.notice == Notice::kAnswer || message.notice == Notice::kRefused) {
@@ -146,7 +148,8 @@ void Worker::look_at_limits(const Job &job) {
 }
 
 bool Worker::something_there(bool wants_tasks) const {
-    if (!inbox_.empty() || segment_->header().leave.load_seq() != 0) return true;
+    if (!inbox_.empty() || !cancelled_.empty() || segment_->header().leave.load_seq() != 0)
+        return true;
     if (!wants_tasks) return false;
     for (const Served &served : served_)
         if (!served.keyed.empty() || !served.ring.empty()) return true;

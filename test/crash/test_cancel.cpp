@@ -1,10 +1,14 @@
 // A cancel reaches what runs, however much is queued behind it.
+#include <sched.h>
+
 #include <algorithm>
+#include <cerrno>
 
 #include "../support/clock.hpp"
 #include "../support/pool_fixture.hpp"
 
 using aiomq_test::now_ns;
+using aiomq_test::return_integer;
 using aiomq_test::TestPool;
 
 namespace {
@@ -39,7 +43,36 @@ void end_cancelled(void *, std::uint32_t job) {
     }
 }
 
-const aiomq_test::MoreBodies kMore{{"wait_for_cancel", wait_for_cancel, nullptr}};
+/// Claims what comes next, waits until that is cancelled, and tells what starting it then says.
+int claim_and_wait(const aiomq_call *call, aiomq_item *ret) {
+    aiomq_job job{};
+    while (aiomq_worker_claim(call->worker, &job, 1) != 1) sched_yield();
+    std::uint32_t cancelled = 0;
+    while (aiomq_worker_cancelled(call->worker, &cancelled) != 1) sched_yield();
+    std::uint32_t item = 0;
+    return return_integer(
+        cancelled == job.job ? aiomq_worker_start(call->worker, job.job, &item) : -1, ret);
+}
+
+/// Takes a cancel out of the inbox without looking at it, as any call may that needs memory; then the worker
+/// must not sleep on it. Tells whether it would.
+int sleep_on_a_cancel(const aiomq_call *call, aiomq_item *ret) {
+    void *data = nullptr;
+    std::uint32_t job = 0;
+    while (aiomq_worker_sleep(call->worker, 0) != 1) {  // until something is there
+        aiomq_worker_wake(call->worker, 0);
+        sched_yield();
+    }
+    if (aiomq_worker_alloc(call->worker, call->job->job, 100, &data) != 0) return -1;
+    const int there = aiomq_worker_sleep(call->worker, 0);
+    aiomq_worker_wake(call->worker, 0);
+    while (aiomq_worker_cancelled(call->worker, &job) != 1) sched_yield();
+    return return_integer(there, ret);
+}
+
+const aiomq_test::MoreBodies kMore{{"wait_for_cancel", wait_for_cancel, nullptr},
+                                   {"claim_and_wait", claim_and_wait, nullptr},
+                                   {"sleep_on_a_cancel", sleep_on_a_cancel, nullptr}};
 const aiomq_test::OnCancel kCancel(end_cancelled);
 
 /// The shortest time of several that a cancel takes to come back as an outcome of every item: what it takes
@@ -69,3 +102,31 @@ std::uint64_t cancel_latency(std::uint32_t items) {
 
 TEST(Cancel, ReachesATaskPastALongQueue) { EXPECT_LT(cancel_latency(1), kSoon); }
 TEST(Cancel, ReachesTheItemsOfAChunkPastALongQueue) { EXPECT_LT(cancel_latency(8), kSoon); }
+
+TEST(Cancel, OfWhatIsClaimedAndHasNotStartedKeepsItFromStarting) {
+    for (const std::uint32_t items : {1U, 3U}) {
+        TestPool pool;
+        ASSERT_EQ(pool.created(), 0) << pool.error_text();
+        const auto first = pool.submit("claim_and_wait");
+        pool.wait_until([&] { return pool.worker_stats(0).running == 1; });
+        const auto second = pool.submit("nothing", {}, items);
+        pool.wait_until([&] { return pool.queue_stats(0).ready == 0; });
+        ASSERT_EQ(aiomq_pool_cancel(pool.get(), second), 0);
+        pool.collect_all();
+        EXPECT_EQ(pool.outcome(first).integer, -ENODATA);
+        for (std::uint32_t item = 0; item < items; ++item) {
+            EXPECT_EQ(pool.outcome(second, item).status, AIOMQ_CANCELLED);
+            EXPECT_EQ(pool.outcome(second, item).times, 1);
+        }
+    }
+}
+
+TEST(Cancel, IsNotSleptOn) {
+    TestPool pool;
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    const auto id = pool.submit("sleep_on_a_cancel");
+    pool.wait_until([&] { return pool.worker_stats(0).running == 1; });
+    ASSERT_EQ(aiomq_pool_cancel(pool.get(), id), 0);
+    pool.collect_all();
+    EXPECT_EQ(pool.outcome(id).integer, 1);
+}

@@ -16,6 +16,7 @@ from typing import Any
 import calls
 import gate
 import pytest
+import waits_at_import
 from running import run_script
 
 import aiomq
@@ -116,9 +117,27 @@ async def test_a_call_cancelled_before_it_started_never_starts() -> None:
 
 async def test_cancelling_the_awaiting_task_cancels_the_call() -> None:
     async with gate.Gate() as door, Pool(1) as pool:
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(pool.apply(gate.through, (door.path, "a")), 0.05)
+        awaiting = asyncio.ensure_future(pool.apply(gate.through, (door.path, "a")))
+        await door.arrived("a")
+        awaiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await awaiting
         await door.arrived("a-cancelled")
+
+
+async def test_a_call_that_is_cancelled_while_its_module_is_imported_never_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    async with gate.Gate() as door:
+        monkeypatch.setenv("AIOMQ_TEST_GATE", door.path)
+        async with Pool(1) as pool:
+            task = pool.submit(waits_at_import.touch, str(ran))
+            await door.arrived("import")
+            assert task.cancel()
+            door.open("import")
+            assert await pool.apply(calls.add, (1, 1)) == 2
+            assert not ran.exists()
 
 
 async def test_submit_nowait_raises_and_submit_waits_when_slots_are_full() -> None:
