@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -273,8 +274,10 @@ def test_what_is_wrong_with_the_command_is_named(tmp_path: Path) -> None:
     assert missing in refused("--db", missing, "--engine", "asyncio")
     assert missing in refused("--checks", missing)
     assert "no fleet at http://127.0.0.1:1/" in refused("--fleet", "http://127.0.0.1:1")
-    for option in ("--hosts", "--sweeps", "--processes"):
-        assert "'0' is not a number of 1 or more" in refused(option, "0")
+    options = ("--hosts", "--sweeps", "--processes")
+    with ThreadPoolExecutor() as at_once:
+        for said in at_once.map(lambda option: refused(option, "0"), options):
+            assert "'0' is not a number of 1 or more" in said
 
 
 def test_the_check_in_the_readme_works_and_is_short(fleet: Fleet, tmp_path: Path) -> None:
