@@ -18,7 +18,7 @@ def main() -> None:
     workers, permits, *queues = sys.argv[1:]
     objects = _start.pickle_objects(None, (), None, None)
     setup = _start.Setup(
-        _main.describe(), int(permits), objects, tuple(queues), int(workers), 1 << 20
+        _main.describe(), int(permits), objects, tuple(queues), int(workers), int(workers) << 22
     )
     words = [str(int(_stuck.SIGNAL)).encode(), *_start.command(), b""]
     answer = b"".join(word + b"\0" for word in words) + _start.setup_bytes(setup)

@@ -18,7 +18,7 @@ import pytest
 from codec_variants import PLAIN, same
 
 from aiomq import _abi, _bridge, _pure
-from aiomq._bridge import DecodeFailure, EncodeError, RemoteFailure
+from aiomq._bridge import DecodeFailure, EncodeError, RemoteFailure, TooLarge
 
 lib = _abi.lib
 HERE = Path(__file__).parent
@@ -300,8 +300,11 @@ def test_calls_of_the_dispatcher_report_what_the_library_says(side: Side) -> Non
         assert submit(0.05) == -errno.EAGAIN
         assert len(pool.entries(2)) == 2
         large = bytes(2 << 20)
-        assert side.submit_call(pool.pool, number, 1, (large,), {}) == -errno.EMSGSIZE
-        assert side.submit_chunk(pool.pool, number, 1, [large], 0, 1, False) == -errno.EMSGSIZE
+        with pytest.raises(TooLarge) as caught:
+            side.submit_call(pool.pool, number, 1, (large,), {})
+        assert len(large) < caught.value.nbytes < len(large) + 1000
+        with pytest.raises(TooLarge):
+            side.submit_chunk(pool.pool, number, 1, [large], 0, 1, False)
         many = [0] * (_abi.ITEMS_MAX + 1)
         assert side.submit_chunk(pool.pool, number, 1, many, 0, len(many), False) == -errno.EINVAL
         assert side.submit_call(pool.pool, 12345, 1, (), {}) == -errno.EINVAL
@@ -312,9 +315,9 @@ def test_calls_of_the_dispatcher_report_what_the_library_says(side: Side) -> Non
             side.submit_chunk(pool.pool, number, 1, [0, 0, submit], 1, 3, False)
         assert lib.aiomq_pool_close(pool.pool, 0) == 0
         assert submit(0) == -errno.ESHUTDOWN
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(OSError) as unusable:
             side.collect(0, 1)
-        assert caught.value.errno == errno.EINVAL
+        assert unusable.value.errno == errno.EINVAL
     finally:
         pool.destroy()
 
@@ -370,7 +373,7 @@ def test_a_result_that_never_fits_is_an_error(side: Side, worker: str) -> None:
     try:
         status, value = pool.call("p_huge")
         assert status == _abi.ERROR
-        assert value.type == "aiomq._bridge_types.EncodeError"
+        assert value.type == "aiomq._bridge_types.TooLarge"
         assert pool.call("echo", 1) == (_abi.OK, 1)
     finally:
         pool.destroy()

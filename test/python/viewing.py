@@ -22,6 +22,22 @@ def is_mapped() -> bool:
     return "/memfd:aiomq:" in MAPS.read_text()
 
 
+def is_in_pool(address: int) -> bool:
+    """Whether an address of this process is one of a pool's memory."""
+    for line in MAPS.read_text().splitlines():
+        begin, end = (int(part, 16) for part in line.split()[0].split("-"))
+        if begin <= address < end:
+            return "/memfd:aiomq:" in line
+    return False
+
+
+def arrow_column(table: Any, name: str) -> tuple[bool, bool, float]:
+    """Of a column: whether it lies in the pool's memory, whether it can be written, its sum."""
+    (chunk,) = table.column(name).chunks
+    data = chunk.buffers()[1]
+    return is_in_pool(data.address), data.is_mutable, float(chunk.to_numpy().sum())
+
+
 def base_of(value: Any) -> Any:
     """What owns an array's memory, all views followed."""
     while isinstance(value, numpy.ndarray) and value.base is not None:

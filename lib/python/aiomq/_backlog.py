@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiomq import _abi, _bridge
+from aiomq._bridge_types import TooLarge
 from aiomq._options import NONE
 from aiomq._trouble import NO_ROOM, raise_for
 
@@ -80,6 +82,10 @@ class Backlog:
                     dispatcher.add_pending(call.user, task)
                 else:
                     try:
+                        if outcome == -errno.EMSGSIZE:
+                            too_large = TooLarge(len(payload))
+                            most = dispatcher.life.handle.arena_bytes
+                            raise too_large.explained("the arguments are", "arguments", most)
                         raise_for(outcome, dispatcher)
                     except Exception as error:
                         task._fail(error)

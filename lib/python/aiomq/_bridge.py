@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from aiomq import _abi, _buffers
-from aiomq._bridge_types import DecodeFailure, EncodeError, RemoteFailure, as_coroutine
+from aiomq._bridge_types import DecodeFailure, EncodeError, RemoteFailure, TooLarge, as_coroutine
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,6 +36,7 @@ __all__ = [
     "EncodeError",
     "RemoteFailure",
     "Runner",
+    "TooLarge",
     "as_coroutine",
     "collect",
     "count_encoded",
@@ -61,6 +62,7 @@ def _load() -> Any:
 
     support = {
         "EncodeError": EncodeError,
+        "TooLarge": TooLarge,
         "RemoteFailure": RemoteFailure,
         "DecodeFailure": DecodeFailure,
         "dumps": _buffers.dumps,
@@ -109,8 +111,8 @@ if TYPE_CHECKING:
 
         `options` are the fields of `_options.Options`.
 
-        EAGAIN and ENOMEM: there is no room now; EMSGSIZE: there never will be; ESHUTDOWN, EPIPE,
-        ECHILD: see aiomq_pool_submit(). Raises EncodeError.
+        EAGAIN and ENOMEM: there is no room now; ESHUTDOWN, EPIPE, ECHILD: see aiomq_pool_submit().
+        Raises EncodeError, and TooLarge if there never will be room.
         """
 
     def submit_chunk(
@@ -127,7 +129,8 @@ if TYPE_CHECKING:
         """As submit_call() for the calls that items[start:stop] stand for, in one task.
 
         Each item is the only argument of a call or, with `star`, an iterable of its positional
-        arguments. Raises EncodeError, ValueError for bad indices; EINVAL: more than 65,536 items.
+        arguments. Raises EncodeError, TooLarge, ValueError for bad indices. EINVAL: more than
+        65,536 items.
         """
 
     def collect(
@@ -178,7 +181,7 @@ if TYPE_CHECKING:
         """What a Runner tells and asks whoever drives it. All are looked up once."""
 
         def report(self, error: BaseException) -> Report:
-            """What is to travel of an exception; EncodeError: a result can't be encoded."""
+            """What is to travel of an exception; EncodeError, TooLarge: a result can't."""
 
         def on_suspend(self, item: Item) -> None:
             """An item of a job with a timeout has suspended."""

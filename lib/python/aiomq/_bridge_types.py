@@ -11,9 +11,23 @@ class EncodeError(Exception):
     """Something can't be sent.
 
     The text names it: "argument 2", "keyword 'x'", "item 17, argument 1". Arguments count from 1,
-    items are indices of the caller's list. `__cause__` says why; it is None for a result that does
-    not fit into the pool's memory.
+    items are indices of the caller's list. `__cause__` says why.
     """
+
+
+class TooLarge(Exception):
+    """What is to be sent takes `nbytes`, and the pool never has so much memory for it."""
+
+    def __init__(self, nbytes: int) -> None:
+        super().__init__(nbytes)
+        self.nbytes = nbytes
+
+    def explained(self, what: str, memory: str, most: int) -> ValueError:
+        """For the user: `what` was to go into memory for `memory`, which has `most` bytes."""
+        return ValueError(
+            f"{what} larger than the pool's memory for {memory}: {self.nbytes:,} of {most:,} bytes;"
+            " give the pool a larger max_memory"
+        )
 
 
 class RemoteFailure(NamedTuple):

@@ -13,7 +13,6 @@ from aiomq import _abi, _checks, _main, _start
 from aiomq._board import Board
 from aiomq._depot import Depot
 from aiomq._group import Group
-from aiomq._loans import LENT_SHARE
 from aiomq._logs import Logs, levels
 from aiomq._stuck import SIGNAL, Stacks
 from aiomq._trouble import create_error
@@ -109,7 +108,7 @@ def create(wanted: Wanted) -> Started:
         objects,
         tuple(queues),
         workers,
-        options.arena_max_bytes // LENT_SHARE // workers,
+        options.arena_max_bytes,
         levels() if wanted.forward_logs else None,
     )
     log = _log_function(label)

@@ -25,6 +25,7 @@ class Handle:
     def __init__(self, started: Started) -> None:
         self.address = started.address
         self.label = started.label
+        self.arena_bytes = started.arena_bytes
         self.board = started.board
         self.stacks = started.stacks
         self.depot = started.depot
@@ -40,7 +41,7 @@ class Handle:
         release = ctypes.PyDLL(None, handle=lib._handle).aiomq_pool_release
         release.argtypes = lib.aiomq_pool_release.argtypes
         self.lender = Lender(
-            lib.aiomq_pool_memory, started.address, started.arena_bytes // LENT_SHARE, release
+            lib.aiomq_pool_memory, started.address, self.arena_bytes // LENT_SHARE, release
         )
 
     def bind(self, loop: asyncio.AbstractEventLoop, reader: Callable[[], None]) -> None:

@@ -251,10 +251,6 @@ class Map:
                 break
             if outcome == 0:
                 return False
-            if count == 1:
-                raise ValueError(
-                    f"item {self._fed} is larger than the pool's memory for arguments (max_memory)"
-                )
             count = (count + 1) // 2  # too large for the arena in one piece
         self._chunks.add(chunk)
         self._expect(source.buffer, source.begin, count)

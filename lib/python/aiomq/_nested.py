@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from aiomq import _abi
-from aiomq._bridge_types import EncodeError
+from aiomq._bridge_types import EncodeError, TooLarge
 from aiomq._calls import PoolCalls
 from aiomq._encode import encode_arguments, encode_chunk
 from aiomq._item import Item
@@ -257,7 +257,7 @@ class NestedDispatcher:
         if outcome == -errno.EMSGSIZE and chunk.count > 1:
             return -1
         if outcome < 0:
-            self._raise_for(outcome)
+            self._raise_for(outcome, f"item {chunk.start} is", payload)
         chunk.id = chunk.user
         self._sent(chunk.user, chunk)
         return 1
@@ -279,7 +279,7 @@ class NestedDispatcher:
             return False
         try:
             if outcome < 0:
-                self._raise_for(outcome)
+                self._raise_for(outcome, "the arguments are", payload)
         except Exception as error:
             if direct:
                 raise
@@ -331,14 +331,15 @@ class NestedDispatcher:
         if self._under_way == 0:
             self._hub.pump.take_back(self._item)
 
-    def _raise_for(self, outcome: int) -> NoReturn:
+    def _raise_for(self, outcome: int, what: str, payload: bytes) -> NoReturn:
         number = -outcome
         if number == errno.EINVAL:
             raise RuntimeError("the task that has asked for this pool is over")
         if number == errno.ESHUTDOWN:
             raise RuntimeError("pool is closed")
         if number == errno.EMSGSIZE:
-            raise ValueError("the arguments are larger than the worker's memory (max_memory)")
+            most = self._hub.pump.arena_bytes
+            raise TooLarge(len(payload)).explained(what, "a worker's calls", most)
         if number == errno.ECHILD:
             raise RuntimeError(_NOWHERE)
         raise OSError(number, _text(outcome))

@@ -51,9 +51,7 @@ def allocate(handle: Handle, nbytes: int) -> memoryview:
     address = ctypes.c_void_p()
     outcome = lib.aiomq_pool_alloc(handle.address, _ROOM + PAGE + pages, ctypes.byref(address))
     if outcome == -errno.EMSGSIZE:
-        raise ValueError(
-            f"{nbytes} bytes are more than the pool's memory for arguments; see max_memory"
-        )
+        raise _bridge.TooLarge(nbytes).explained("the buffer is", "arguments", handle.arena_bytes)
     if outcome == -errno.ENOMEM:
         raise MemoryError(f"the pool's memory for arguments has no {nbytes} bytes left")
     if outcome < 0 or address.value is None:

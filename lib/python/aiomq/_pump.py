@@ -27,7 +27,7 @@ from aiomq import _abi, _bridge
 from aiomq._board import Page
 from aiomq._current import TaskInfo
 from aiomq._item import NOBODY, Item, enter_task, leave_task, register_task
-from aiomq._loans import Lender
+from aiomq._loans import LENT_SHARE, Lender
 from aiomq._main import importing
 from aiomq._reference import is_plain, label_of, resolve, shares_context
 from aiomq._report import Report, report_of, unsendable
@@ -72,7 +72,7 @@ class Pump:
         context: Context,
         queues: tuple[str, ...],
         workers: int,
-        lent: int,
+        arena_bytes: int,
     ) -> None:
         global current
         current = self
@@ -82,6 +82,7 @@ class Pump:
         self.permits = permits
         self.queues = queues
         self.workers = workers
+        self.arena_bytes = arena_bytes  # of each worker's results, and of all arguments
         self.finalizer: Callable[[], Any] | None = None
         self.detach: Callable[[], None] = lambda: None  # from the loop, when nothing more is to run
         self.nested: Hub | None = None  # once a task has asked for its own pool
@@ -106,7 +107,13 @@ class Pump:
         self.before_turn: Callable[[], None] | None = None  # for loops whose selector is not ours
         self.after_turn: Callable[[], None] | None = None  # called when there is nothing left to do
         self.tidy: Callable[[], None] | None = None  # called when there is nothing to claim
-        self._lender = Lender(lib.aiomq_worker_memory, worker, lent, self._return, self._retain)
+        self._lender = Lender(
+            lib.aiomq_worker_memory,
+            worker,
+            arena_bytes // LENT_SHARE // workers,
+            self._return,
+            self._retain,
+        )
         self._job = _abi.Job()
         self._cancelled = ctypes.c_uint32()
         self._runner = _bridge.Runner(
@@ -339,7 +346,11 @@ class Pump:
 
     def report(self, error: BaseException) -> Report:
         """What travels of what an item has raised, or of what its result can't be sent for."""
-        return report_of(unsendable(error) if isinstance(error, _bridge.EncodeError) else error)
+        if isinstance(error, _bridge.EncodeError):
+            error = unsendable(error)
+        elif isinstance(error, _bridge.TooLarge):
+            error = error.explained("the result is", "results", self.arena_bytes)
+        return report_of(error)
 
     def on_suspend(self, item: Item) -> None:
         """An item with a timeout has suspended: have it cancelled when its time is over."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiomq import _abi
 from aiomq._board import Tally
-from aiomq._bridge_types import DecodeFailure, RemoteFailure
+from aiomq._bridge_types import DecodeFailure, RemoteFailure, TooLarge
 from aiomq._decode import decode_value
 from aiomq._encode import encode_arguments, encode_chunk, encode_value
 from aiomq._words import damaged
@@ -110,6 +110,8 @@ def _submit(
         task.queue, task.retries, task.key, task.start_within_ns, task.timeout_ns = options[1:6]
     task_id = ctypes.c_uint64()
     outcome: int = _lib.aiomq_pool_submit(pool, ctypes.byref(task), ctypes.byref(task_id))
+    if outcome == -errno.EMSGSIZE:
+        raise TooLarge(len(payload))
     if outcome == 0:
         count_encoded(pool, function, len(payload), taken_ns)
     return outcome or task_id.value
@@ -214,7 +216,7 @@ def _decode_error(item: _abi.Item) -> RemoteFailure:
 
 
 def complete_item(worker: int, job: int, index: int, status: int, value: object) -> int:
-    """As aiomq_worker_complete(). Raises EncodeError."""
+    """As aiomq_worker_complete(). Raises EncodeError, TooLarge."""
     item = _abi.Item(index=index, status=status)
     kind = type(value)
     data = None
@@ -234,6 +236,8 @@ def complete_item(worker: int, job: int, index: int, status: int, value: object)
         item.bytes = len(data)
         item.value.data = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
     outcome: int = _lib.aiomq_worker_complete(worker, job, ctypes.byref(item))
+    if outcome == -errno.EMSGSIZE:
+        raise TooLarge(item.bytes)
     return outcome
 
 

@@ -15,7 +15,7 @@ from types import CoroutineType, NoneType
 from typing import TYPE_CHECKING, Any
 
 from aiomq import _abi
-from aiomq._bridge_types import EncodeError, as_coroutine
+from aiomq._bridge_types import as_coroutine
 from aiomq._decode import Arguments
 from aiomq._item import NOBODY
 from aiomq._pure import complete_item, fail_item
@@ -309,8 +309,6 @@ class Runner:
                 except BaseException as error:
                     trouble = error
                     outcome = -errno.EMSGSIZE
-                else:
-                    trouble = EncodeError("the result")
             if outcome in (0, 1):
                 account.running -= 1
                 account.over = outcome == 1

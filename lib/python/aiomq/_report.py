@@ -8,6 +8,8 @@ import traceback
 from types import TracebackType
 from typing import NamedTuple
 
+from aiomq._bridge_types import EncodeError
+
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -35,13 +37,10 @@ def report_of(error: BaseException) -> Report:
     return Report(_clean(name), _clean(message), _clean(text), _pickle(error))
 
 
-def unsendable(error: Exception | None) -> Exception:
-    """What a task raises whose result can't be encoded (`error` is why) or is too large."""
-    cause = None if error is None else error.__cause__
-    if cause is None:
-        return ValueError("the result is larger than the pool's memory for results (max_memory)")
-    raised = pickle.PicklingError(f"the result can't be sent back: {cause}")
-    raised.__cause__ = cause
+def unsendable(error: EncodeError) -> pickle.PicklingError:
+    """What a task raises whose result can't be encoded."""
+    raised = pickle.PicklingError(f"the result can't be sent back: {error.__cause__}")
+    raised.__cause__ = error.__cause__
     return raised
 
 

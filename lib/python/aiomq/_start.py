@@ -24,7 +24,7 @@ class Setup(NamedTuple):
     objects: bytes  # pickled (initializer, initargs, loop_initializer, finalizer)
     queues: tuple[str, ...]
     workers: int
-    lent: int  # bytes of arguments that a worker's views may hold
+    arena_bytes: int  # what all arguments, and the results of each worker, may take
     levels: dict[str, int] | None = None  # see _logs.levels(); None: logs stay in the worker
 
 

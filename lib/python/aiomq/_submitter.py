@@ -23,7 +23,7 @@ from aiomq._chunks import ChunkSizer
 from aiomq._handle import Handle
 from aiomq._reference import Function, is_by_value, label_of, name_of, sharing
 from aiomq._task import Task
-from aiomq._trouble import NO_ROOM, call_error, item_error, raise_for
+from aiomq._trouble import NO_ROOM, call_error, function_name, item_error, raise_for
 
 if TYPE_CHECKING:
     from aiomq._create import Started
@@ -169,6 +169,9 @@ class Submitter:
                 outcome = _bridge.submit_call(address, number, user, args, kwargs, 0, options)
             except _bridge.EncodeError as error:
                 raise call_error(function, error) from error.__cause__
+            except _bridge.TooLarge as error:
+                what = f"the arguments of {function_name(function)}() are"
+                raise error.explained(what, "arguments", self.life.handle.arena_bytes) from None
         task: Task[Any] = Task(self, loop)
         if outcome > 0:
             task._id = outcome
@@ -198,7 +201,7 @@ class Submitter:
         star: bool,
         options: Options | None,
     ) -> int:
-        """Submit a chunk. 1: done, 0: no room now, -1: too large for the pool; raises the rest."""
+        """Submit a chunk. 1: done, 0: no room now, -1: too large in one piece. Raises the rest."""
         try:
             outcome = _bridge.submit_chunk(
                 self.life.address,
@@ -213,14 +216,17 @@ class Submitter:
             )
         except _bridge.EncodeError as error:
             raise item_error(error, chunk.start - begin) from error.__cause__
+        except _bridge.TooLarge as error:
+            if chunk.count > 1:
+                return -1
+            what = f"item {chunk.start} is"
+            raise error.explained(what, "arguments", self.life.handle.arena_bytes) from None
         if outcome > 0:
             chunk.id = outcome
             self.add_pending(chunk.user, chunk)
             return 1
         if outcome in NO_ROOM and self.can_wait(outcome):
             return 0
-        if outcome == -errno.EMSGSIZE:
-            return -1
         if outcome in NO_ROOM and chunk.count > 1:
             return -1  # nothing will make room, but a smaller one may fit
         raise_for(outcome, self)

@@ -20,9 +20,15 @@ NO_ROOM = (-errno.EAGAIN, -errno.ENOMEM)
 
 def call_error(function: Any, error: Exception) -> pickle.PicklingError:
     """For an argument that can't be encoded; `error` names it. Raise it from error.__cause__."""
-    called = function.generator if isinstance(function, Streaming) else function
-    name = getattr(called, "__qualname__", repr(called))
+    name = function_name(function)
     return pickle.PicklingError(f"{error} of {name}() can't be sent to a worker: {error.__cause__}")
+
+
+def function_name(function: Any) -> str:
+    """What an error calls it."""
+    called = function.generator if isinstance(function, Streaming) else function
+    name: str = getattr(called, "__qualname__", repr(called))
+    return name
 
 
 def item_error(error: Exception, shift: int) -> pickle.PicklingError:
@@ -48,8 +54,6 @@ def raise_for(outcome: int, dispatcher: Submitter) -> NoReturn:
         raise RuntimeError("pool is closed")
     if number == errno.ECHILD:
         raise RuntimeError("this pool was made before a fork and belongs to the parent process")
-    if number == errno.EMSGSIZE:
-        raise ValueError("the arguments are larger than the pool's memory for them (max_memory)")
     if number == errno.ENOMEM:
         raise MemoryError("the pool can't get memory for the arguments: " + text)
     if number == errno.ENOSPC:

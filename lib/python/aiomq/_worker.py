@@ -93,7 +93,7 @@ def _set_up(worker: int) -> tuple[Pump, asyncio.AbstractEventLoop]:
         copy_context(),
         setup.queues,
         setup.workers,
-        setup.lent,
+        setup.arena_bytes,
     )
     _retire_on_terminate(pump, loop)
     fd = lib.aiomq_worker_fd(worker)

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "encoder.hpp"
+#include "runtime.hpp"
 
 namespace aiomq::py {
 namespace {
@@ -86,8 +87,14 @@ int complete_item(aiomq_worker *worker, std::uint32_t job, std::uint32_t index,
     aiomq_item item{};
     item.index = index;
     item.status = status;
-    return to_simple(value, item) ? aiomq_worker_complete(worker, job, &item)
-                                  : complete_value(worker, job, item, value);
+    const int result = to_simple(value, item) ? aiomq_worker_complete(worker, job, &item)
+                                              : complete_value(worker, job, item, value);
+    if (result != -EMSGSIZE) {
+        return result;
+    }
+    const Ref bytes(PyLong_FromUnsignedLongLong(item.bytes));
+    PyErr_SetObject(runtime.too_large, bytes.get());
+    return kRaised;
 }
 
 int fail_item(aiomq_worker *worker, std::uint32_t job, std::uint32_t index, PyObject *report) {

@@ -12,7 +12,7 @@ namespace aiomq::py {
 inline constexpr int kRaised = -100000;
 
 /// Publishes @value as the outcome of item @index. Returns as aiomq_worker_complete(), or kRaised with
-/// EncodeError (can't be pickled) or a BaseException set.
+/// EncodeError (can't be pickled), TooLarge or a BaseException set.
 int complete_item(aiomq_worker *worker, std::uint32_t job, std::uint32_t index,
                   std::uint16_t status, PyObject *value);
 

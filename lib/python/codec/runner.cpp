@@ -400,17 +400,14 @@ bool Runner::put(Account &account, std::uint32_t index, Outcome &outcome) {
         if (result == -ENOMEM) {
             return true;
         }
-        if (is_error || (result != kRaised && result != -EMSGSIZE)) {
-            if (result != kRaised) {
-                errno = -result;
-                PyErr_SetFromErrno(PyExc_OSError);
-            }
+        if (result != kRaised) {
+            errno = -result;
+            PyErr_SetFromErrno(PyExc_OSError);
+        }
+        if (is_error || result != kRaised) {
             return false;
         }
-        // Without a cause: it was encoded, but does not fit into the pool's memory.
-        outcome.value = result == kRaised
-                            ? take_exception()
-                            : Ref(PyObject_CallFunction(runtime.encode_error, "s", "the result"));
+        outcome.value = take_exception();
         outcome.status = AIOMQ_ERROR;
         if (!report(account, outcome)) {
             return false;

@@ -53,6 +53,7 @@ bool runtime_init(PyObject *support) {
                           resolve("PyObject_GetBuffer", fresh.get_buffer) &&
                           resolve("PyBuffer_Release", fresh.release_buffer) &&
                           take(support, "EncodeError", fresh.encode_error) &&
+                          take(support, "TooLarge", fresh.too_large) &&
                           take(support, "RemoteFailure", fresh.remote_failure) &&
                           take(support, "DecodeFailure", fresh.decode_failure) &&
                           take(support, "dumps", fresh.dumps) &&

@@ -34,7 +34,8 @@ struct Runtime {
     int (*get_buffer)(PyObject *object, BufferView *view, int flags);
     void (*release_buffer)(BufferView *view);
 
-    PyObject *encode_error;     // _codec.EncodeError
+    PyObject *encode_error;     // _bridge.EncodeError
+    PyObject *too_large;        // _bridge.TooLarge
     PyObject *remote_failure;   // _bridge.RemoteFailure
     PyObject *decode_failure;   // _bridge.DecodeFailure
     PyObject *dumps;            // _buffers.dumps

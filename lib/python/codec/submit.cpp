@@ -7,6 +7,7 @@
 #include "aiomq/aiomq.h"
 #include "encoder.hpp"
 #include "functions.hpp"
+#include "runtime.hpp"
 
 namespace aiomq::py {
 namespace {
@@ -24,7 +25,12 @@ PyObject *as_bytes(const Encoder &encoder) {
     return payload;
 }
 
-PyObject *as_task_id(int error, std::uint64_t id) {
+PyObject *as_task_id(int error, const aiomq_task &task, std::uint64_t id) {
+    if (error == -EMSGSIZE) {
+        const Ref bytes(PyLong_FromUnsignedLongLong(task.payload_bytes));
+        PyErr_SetObject(runtime.too_large, bytes.get());
+        return nullptr;
+    }
     return error != 0 ? PyLong_FromLong(error) : PyLong_FromUnsignedLongLong(id);
 }
 
@@ -64,7 +70,7 @@ PyObject *submit(aiomq_pool *pool, Encoder &encoder, aiomq_task &task, EncodeMet
     } else {
         const int error = aiomq_pool_alloc(pool, task.payload_bytes, &allocated);
         if (error != 0) {
-            return as_task_id(error, id);
+            return as_task_id(error, task, id);
         }
         encoder.write(static_cast<std::uint64_t *>(allocated));
         task.payload = allocated;
@@ -77,7 +83,7 @@ PyObject *submit(aiomq_pool *pool, Encoder &encoder, aiomq_task &task, EncodeMet
     } else if (allocated != nullptr) {
         aiomq_pool_free(pool, allocated);
     }
-    return as_task_id(error, id);
+    return as_task_id(error, task, id);
 }
 
 /// Reads the tuple `_options.Options`, or None.
