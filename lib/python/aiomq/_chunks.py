@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiomq._board import Board
 
 # Time of one chunk: long against a round trip, short against a cancel.
-TARGET_NS = 1_000_000
+TARGET_NS = 2_000_000
 MAX_ITEMS = 4096
 _MEMORY_NS = 6 * TARGET_NS
 # How many times the one before a chunk may be: the first items may not be typical.

@@ -103,7 +103,7 @@ class Pump:
         self._expired: dict[Item, str] = {}  # cancelled by their timers; what to tell of them
         self._leaving = False  # nothing more is to be claimed
         self._scheduled = False
-        self._flushed_ns = 0
+        self.flushed_ns = 0  # when the dispatcher was told last what has finished
         self.before_turn: Callable[[], None] | None = None  # for loops whose selector is not ours
         self.after_turn: Callable[[], None] | None = None  # called when there is nothing left to do
         self.tidy: Callable[[], None] | None = None  # called when there is nothing to claim
@@ -166,7 +166,7 @@ class Pump:
     def flush(self) -> None:
         """Tell the dispatcher what has finished."""
         lib.aiomq_worker_flush(self._worker)
-        self._flushed_ns = monotonic_ns()
+        self.flushed_ns = monotonic_ns()
 
     def _start_items(self) -> None:
         now = monotonic_ns()
@@ -207,7 +207,7 @@ class Pump:
             if now >= deadline:
                 self.schedule()
                 break
-        if now - self._flushed_ns > _FLUSH_NS:
+        if now - self.flushed_ns > _FLUSH_NS:
             self.flush()
 
     def _permits_left(self) -> int:

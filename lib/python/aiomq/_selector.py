@@ -48,8 +48,7 @@ class WorkerSelector(selectors.EpollSelector):
                 events.append(self._own_event())
             return events
 
-        pump.flush()
-        self._looked_ns = now
+        self._looked_ns = pump.flushed_ns = now  # _sleep() tells what has finished
         if _sleep(self._worker, pump.wants_tasks()):
             events = []
             if now - self._polled_ns > _POLL_NS:
@@ -68,7 +67,10 @@ class WorkerSelector(selectors.EpollSelector):
 
     def _consume(self, events: list[tuple[selectors.SelectorKey, int]], announced: bool) -> bool:
         """Take the wake-up if the descriptor is readable, and take back the announcement."""
-        readable = any(key.fd == self._wake_fd for key, _ in events)
+        readable = False
+        for key, _ in events:
+            if key.fd == self._wake_fd:
+                readable = True
         if readable or announced:
             _wake(self._worker, readable)
         return readable
