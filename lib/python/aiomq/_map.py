@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # scheduler's or 3 ms, that the dispatcher waits where workers take all CPUs.
 _CHUNKS_PER_WORKER = 6
 _ITEMS_PER_PERMIT = 2  # in flight at least: items that sleep need a successor at hand
+_PARTS = 4  # a window of `buffersize` is filled again by so many parts at most
 LEAD = 65536  # results that whoever iterates may lag behind
 
 
@@ -202,7 +203,9 @@ class Map:
             return 0
         most = self._how.buffersize
         if most is not None and not dispatcher.closing:
-            return most - self._held()
+            room = most - self._held()
+            # A chunk for each result that is taken would cost more than many items.
+            return room if room >= min(self._sizer.size, max(1, most // _PARTS)) else 0
         if self._lag() > LEAD and not dispatcher.closing:
             return 0
         workers = dispatcher.workers
