@@ -140,6 +140,25 @@ async def test_a_result_is_held_until_the_last_view_is_gone() -> None:
 
 
 @native
+async def test_a_view_that_was_released_says_so_and_holds_nothing() -> None:
+    async with Pool(1, max_memory=16 << 20) as pool:
+        views = []
+        for _ in range(30):  # together four times what a worker has for results
+            view = await pool.apply(viewing.echo, (memoryview(bytes(1 << 20)),))
+            assert len(view) == 1 << 20
+            view.release()
+            views.append(view)
+        for view in views:
+            with pytest.raises(ValueError, match="released"):
+                view[0]
+        kept = memoryview(numpy.zeros(LARGE))
+        kept.release()
+        with pytest.raises(pickle.PicklingError, match=r"argument 1 of echo\(\) .* released"):
+            await pool.apply(viewing.echo, (kept,))
+        assert (await pool.apply(viewing.ones, (LARGE,))).sum() == LARGE
+
+
+@native
 async def test_results_stay_when_the_pool_has_ended() -> None:
     async with Pool(2) as pool:
         result = await pool.apply(viewing.numbers, (LARGE,))
