@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import os
+import re
 import signal
 import sys
 import threading
@@ -56,6 +57,12 @@ FUNCTIONS: dict[str, Any] = {
     "instance": Scale(3),
 }
 NEED_CLOUDPICKLE = ("lambda", "closure", "coroutine")
+
+
+async def asking(name: str) -> tuple[Any, Any]:
+    """In a task: has its own pool run one of them."""
+    pool = aiomq.current_pool()
+    return await pool.submit(FUNCTIONS[name], 2), await pool.map(FUNCTIONS[name], [3, 4])
 
 
 @pytest.fixture
@@ -176,16 +183,28 @@ async def test_what_cannot_be_pickled_is_named() -> None:
         assert await pool.submit(add_one, 1) == 2
 
 
-async def test_a_task_cannot_send_one() -> None:
+@pytest.mark.parametrize("name", FUNCTIONS)
+async def test_a_task_sends_one_to_its_own_pool(name: str) -> None:
+    if name in NEED_CLOUDPICKLE:
+        pytest.importorskip("cloudpickle")
+
+    async with Pool(1) as pool:
+        assert await pool.submit(asking, name) == (6, [9, 12])
+
+
+async def test_what_is_too_long_for_a_call_from_a_task_is_named() -> None:
     async def ask() -> str:
+        big = bytes(range(256)) * 100
         try:
-            await aiomq.current_pool().submit(lambda: 1)
+            await aiomq.current_pool().submit(lambda: len(big))
         except ValueError as error:
             return str(error)
         return ""
 
     async with Pool(1) as pool:
-        assert "can't be found by that name" in await pool.submit(ask)
+        said = await pool.submit(ask)
+        assert re.search(r"<lambda> takes 2\d,\d\d\d bytes as a pickle, too many for a call", said)
+        assert "can't be found by that name" in said
 
 
 async def test_it_needs_what_it_refers_to() -> None:

@@ -6,6 +6,7 @@ import importlib
 import os
 import pickle
 import sys
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ _MAX_BYTES = 4000
 _BLOCKING = ":blocking"  # after the name of a function that runs in a thread
 _SHARED = ":shared"  # after the name of a function whose calls share a context
 _STREAM = ":stream"  # after the name of a function whose call is a Stream
-_PICKLED = ":pickled:"  # between a label, and offset and size in the depot
+_PICKLED = ":pickled:"  # between a label, and offset and size in the depot, or "=" and the pickle
 _REDUCE = ":reduce:"  # between the names of a function and of what folds its results
 _ASYNC_GENERATOR = 0x200  # CO_ASYNC_GENERATOR
 _COROUTINE_FLAGS = 0x80 | 0x100  # CO_COROUTINE, CO_ITERABLE_COROUTINE
@@ -46,9 +47,10 @@ def name_of(function: Function, depot: Depot | None = None) -> str:
     """The reference of a function: its importable name, checked by importing it here.
 
     What no worker could find by name (lambdas, functions inside functions, bound methods, partials,
-    an interactive session's functions) is left in the depot as a pickle; its name says where.
-    Raises TypeError for what can't be called, or is an async generator; ValueError, saying why, for
-    what can't be imported if there is no depot, or it can't be pickled either.
+    an interactive session's functions) is left in the depot as a pickle; its name says where. In a
+    worker, which has none, the name has the pickle itself. Raises TypeError for what can't be
+    called, or is an async generator; ValueError, saying why, for what can't be imported if it can't
+    be pickled either, or the pickle is too long for a name.
     """
     if isinstance(function, Streaming):
         return name_of_stream(function.generator, depot)
@@ -76,13 +78,22 @@ def _name_of(function: Callable[..., Any], depot: Depot | None) -> str:
     try:
         return _importable_name(function)
     except ValueError as error:
-        if depot is None:
-            raise
         from aiomq._pickled import dumps
 
-        offset, size = depot.put(dumps(function, error, main_can_be_imported()))
+        data = dumps(function, error, main_can_be_imported())
         label = getattr(function, "__qualname__", type(function).__qualname__)
-        return f"{label[: _MAX_BYTES // 8]}{_PICKLED}{offset}:{size}"
+        if depot is not None:
+            offset, size = depot.put(data)
+            place = f"{offset}:{size}"
+        else:
+            place = "=" + b2a_base64(data, newline=False).decode()
+        name = f"{label[: _MAX_BYTES // 8]}{_PICKLED}{place}"
+        if len(name.encode()) > _MAX_BYTES:
+            raise ValueError(
+                f"{label} takes {len(data):,} bytes as a pickle, too many for a call from a task;"
+                f" {error}"
+            ) from error
+        return name
 
 
 def _importable_name(function: Callable[..., Any]) -> str:
@@ -157,6 +168,8 @@ def resolve(name: str) -> Any:
 
 
 def _loaded(place: str) -> Any:
+    if place.startswith("="):
+        return pickle.loads(a2b_base64(place[1:]))
     offset, _, size = place.partition(":")
     return pickle.loads(_depot.read(int(offset), int(size)))
 
