@@ -98,8 +98,8 @@ bool Runner::await_future(Suspended &suspended, PyObject *future) {
         return false;
     }
     const Ref loop = call_method(future, names().get_loop);
-    if (blocking.get() != Py_True || loop.get() != hooks_.loop.get() || future == suspended.item ||
-        PyObject_SetAttr(future, names().blocking, Py_False) != 0 ||
+    if (PyObject_IsTrue(blocking.get()) != 1 || loop.get() != hooks_.loop.get() ||
+        future == suspended.item || PyObject_SetAttr(future, names().blocking, Py_False) != 0 ||
         !call_in_context(future, names().add_done_callback, &suspended.head, suspended.context) ||
         !slots_.waiter.set(suspended.item, future)) {
         return false;
