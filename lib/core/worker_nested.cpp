@@ -68,7 +68,8 @@ bool Worker::runs(const Job &job, std::uint32_t item) {
     const auto *block = segment_->at<OutcomeBlock>(job.block);
     if (item < base || item >= range.next || item - base >= block->count) return false;
     const auto *outcomes = reinterpret_cast<const ItemOutcome *>(block + 1);  // NOLINT
-    return outcomes[item - base].head.load_relaxed() == 0;
+    // Not the whole word: of an item with a timeout it says when it started.
+    return OutcomeHead::unpack(outcomes[item - base].head.load_relaxed()).status == AIOMQ_PENDING;
 }
 
 int Worker::submit(std::uint32_t handle, std::uint32_t item, const aiomq_task &task,

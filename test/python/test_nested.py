@@ -29,6 +29,12 @@ async def test_nested_maps() -> None:
         assert await pool.map(nesting.many, [20] * 20) == [list(range(20))] * 20
 
 
+async def test_items_of_a_chunk_with_a_timeout_may_ask_for_work() -> None:
+    async with Pool(2) as pool:
+        timed = pool.options(timeout=60)
+        assert await timed.map(nesting.double, range(20), chunksize=10) == [2 * n for n in range(20)]
+
+
 async def test_asyncio_tasks_of_a_task_may_use_the_pool_it_has_asked_for() -> None:
     async with Pool(1, childconcurrency=1) as pool:
         assert await pool.apply(nesting.gathered, (5,)) == [0, 2, 4, 6, 8]
