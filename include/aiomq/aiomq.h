@@ -604,6 +604,17 @@ int aiomq_worker_alloc(aiomq_worker *worker, uint32_t job, uint64_t bytes, void 
 int aiomq_worker_complete(aiomq_worker *worker, uint32_t job, const aiomq_item *item);
 
 /**
+ * aiomq_worker_next() - complete an item and start the next of the same job: for items so short that a
+ *                       call counts.
+ * @item: as for aiomq_worker_complete().
+ * @ret_item: index of the item that has started; UINT32_MAX if none has, and then aiomq_worker_start()
+ *            says why.
+ * Return: as aiomq_worker_complete(). Since: 0.1
+ */
+int aiomq_worker_next(aiomq_worker *worker, uint32_t job, const aiomq_item *item,
+                      uint32_t *ret_item);
+
+/**
  * aiomq_worker_fail() - complete() with AIOMQ_ERROR and an error envelope built in place.
  * @error: type, message, traceback (each may be NULL), pickled.
  * Too large an error is cut to fit. Return: as aiomq_worker_complete(). Since: 0.1

@@ -404,6 +404,13 @@ AIOMQ_EXPORT int aiomq_worker_complete(aiomq_worker *worker, uint32_t job, const
     return with_worker(worker, [&](aiomq::Worker &self) { return self.complete(job, *item); });
 }
 
+AIOMQ_EXPORT int aiomq_worker_next(aiomq_worker *worker, uint32_t job, const aiomq_item *item,
+                                   uint32_t *ret_item) {
+    if (item == nullptr || ret_item == nullptr) return -EINVAL;
+    return with_worker(worker,
+                       [&](aiomq::Worker &self) { return self.next(job, *item, *ret_item); });
+}
+
 AIOMQ_EXPORT int aiomq_worker_fail(aiomq_worker *worker, uint32_t job, uint32_t item,
                                    const aiomq_error *error) {
     if (error == nullptr || (error->pickled == nullptr && error->pickled_bytes != 0))

@@ -145,6 +145,8 @@ Worker::Job &Worker::begin_job(std::uint32_t slot, SlotWord word) {
     job.cancelled = false;
     job.nested = (request.flags & request_flag::kNested) != 0;
     job.started = job.finished = 0;
+    job.base = job.next = job.end = request.item_base;
+    job.outcomes = nullptr;
     job.block = job.data = job.data_used = job.data_bytes = job.held = 0;
     aiomq_job &view = job.view;
     view.task_id = request.task_id;
@@ -175,17 +177,17 @@ bool Worker::all_withdrawn(const Job &job) { return job.started == 0 && nothing_
 
 /// A task of many items needs its outcome block, zeroed and named in the slot, before any item starts.
 bool Worker::room_in(Job &job) {
-    if (!job.many || job.block != 0) return true;
-    const Request &request = segment_->request(job.slot);
-    const std::uint32_t count = request.items - request.item_base;
+    const std::uint32_t count = segment_->request(job.slot).items - job.base;
     const std::uint64_t bytes = sizeof(OutcomeBlock) + std::uint64_t{count} * sizeof(ItemOutcome);
     // Submit has checked that it fits an arena; what fills this one goes back, or its jobs end.
     auto block = take_block(job, bytes);
     if (!block) return false;
     auto *outcomes = segment_->at<OutcomeBlock>(*block);
     std::memset(static_cast<void *>(outcomes), 0, bytes);
-    outcomes->first_item = request.item_base;
+    outcomes->first_item = job.base;
     outcomes->count = count;
+    job.outcomes = reinterpret_cast<ItemOutcome *>(outcomes + 1);  // NOLINT
+    job.end = job.base + count;
     job.block = *block;
     segment_->slot(job.slot).block_offset.store_release(*block);
     return true;
@@ -193,14 +195,17 @@ bool Worker::room_in(Job &job) {
 
 int Worker::start(std::uint32_t handle, std::uint32_t &ret_item) {
     Job *job = find(handle);
-    if (job == nullptr) return -EINVAL;
+    return job == nullptr ? -EINVAL : start(*job, ret_item);
+}
+
+int Worker::start(Job &job, std::uint32_t &ret_item) {
     settle();
-    const int error = job->guarded ? start_guarded(*job, ret_item) : start_next(*job, ret_item, 1);
+    const int error = job.guarded ? start_guarded(job, ret_item) : start_next(job, ret_item, 1);
     if (error != 0) return error;
-    ++job->started;
+    ++job.started;
     ++running_;
     area_->started.add_by_single_writer(1);
-    area_->current.store_relaxed(std::uint64_t{job->slot + 1} << 32 | ret_item);
+    area_->current.store_relaxed(std::uint64_t{job.slot + 1} << 32 | ret_item);
     return 0;
 }
 
@@ -215,8 +220,12 @@ int Worker::start_next(Job &job, std::uint32_t &ret_item, std::uint32_t stamp) {
     }
     if (retiring() && (job.view.flags & AIOMQ_TASK_FOLLOW) == 0 && !nothing_left(job))
         return -ESHUTDOWN;
-    if (!all_withdrawn(job) && !room_in(job)) return -ENOMEM;
-    if (start_item(segment_->slot(job.slot), ret_item)) return 0;
+    if (job.block == 0 && !all_withdrawn(job) && !room_in(job)) return -ENOMEM;
+    if (start_item(segment_->slot(job.slot), ret_item)) {
+        if (ret_item < job.next || ret_item >= job.end) return damaged();
+        job.next = ret_item + 1;
+        return 0;
+    }
     if (job.finished == job.started) finish_job(job);
     return -ENODATA;
 }
@@ -262,12 +271,7 @@ int Worker::start_guarded(Job &job, std::uint32_t &ret_item) {
 
 /// Where an item of many that has started has its outcome; null: it has not started.
 ItemOutcome *Worker::outcome_of(const Job &job, std::uint32_t item) {
-    if (job.block == 0) return nullptr;
-    auto *block = segment_->at<OutcomeBlock>(job.block);
-    const std::uint32_t position = item - segment_->request(job.slot).item_base;
-    const ItemRange range = ItemRange::unpack(segment_->slot(job.slot).range.load_relaxed());
-    if (position >= block->count || item >= range.next) return nullptr;
-    return reinterpret_cast<ItemOutcome *>(block + 1) + position;  // NOLINT
+    return item >= job.base && item < job.next ? job.outcomes + (item - job.base) : nullptr;
 }
 
 std::uint64_t Worker::started_ns(std::uint32_t handle, std::uint32_t item) {

@@ -68,6 +68,8 @@ class Worker {
     std::uint64_t started_ns(std::uint32_t job, std::uint32_t item);
     int allocate(std::uint32_t job, std::uint64_t bytes, void **ret_data);
     int complete(std::uint32_t job, const aiomq_item &item);
+    /// complete() and, if the job goes on, start(): UINT32_MAX if nothing has started.
+    int next(std::uint32_t job, const aiomq_item &item, std::uint32_t &ret_item);
     int fail(std::uint32_t job, std::uint32_t item, const ErrorText &error);
     /// Says what the thread runs now; @job UINT32_MAX: the loop.
     int enter(std::uint32_t job, std::uint32_t item);
@@ -113,9 +115,13 @@ class Worker {
         bool unreported = false;  ///< finished items that no hint has told of
         std::uint32_t started = 0;
         std::uint32_t finished = 0;
-        std::uint64_t block = 0;      ///< OutcomeBlock, or the result block of one item
-        std::uint64_t data = 0;       ///< current DataBlock of many
-        std::uint64_t data_used = 0;  ///< bytes of it
+        std::uint32_t base = 0;           ///< first item of this attempt
+        std::uint32_t next = 0;           ///< of many: no item from here on has started
+        std::uint32_t end = 0;            ///< of many: `outcomes` ends here
+        ItemOutcome *outcomes = nullptr;  ///< of many: from `base` on
+        std::uint64_t block = 0;          ///< OutcomeBlock, or the result block of one item
+        std::uint64_t data = 0;           ///< current DataBlock of many
+        std::uint64_t data_used = 0;      ///< bytes of it
         std::uint64_t data_bytes = 0;
         std::uint64_t held = 0;              ///< bytes of all its blocks
         std::vector<std::uint64_t> unnamed;  ///< allocated, not named by an outcome yet
@@ -174,13 +180,15 @@ class Worker {
     [[gnu::always_inline]] inline int start_next(Job &job, std::uint32_t &ret_item,
                                                  std::uint32_t stamp);
     int start_guarded(Job &job, std::uint32_t &ret_item);
-    ItemOutcome *outcome_of(const Job &job, std::uint32_t item);
-    int publish(Job &job, const aiomq_item &item);
+    int start(Job &job, std::uint32_t &ret_item);
+    [[gnu::always_inline]] inline int complete(Job &job, const aiomq_item &item);
+    static ItemOutcome *outcome_of(const Job &job, std::uint32_t item);
+    [[gnu::always_inline]] inline int publish(Job &job, const aiomq_item &item);
     [[gnu::always_inline]] inline int end_item(Job &job);
     int end_unrun(Job &job, std::uint32_t item, std::uint16_t status);
     Result<std::uint64_t> take_block(Job &job, std::uint64_t bytes);
     [[gnu::always_inline]] inline int publish_one(Job &job, const aiomq_item &item);
-    int publish_of_many(Job &job, const aiomq_item &item);
+    [[gnu::always_inline]] inline int publish_of_many(Job &job, const aiomq_item &item);
     int place(Job &job, std::uint64_t bytes, std::uint64_t &ret_offset);
     int finish_job(Job &job);
     void end_job(Job &job);

@@ -80,21 +80,38 @@ int Worker::place(Job &job, std::uint64_t bytes, std::uint64_t &ret_offset) {
 
 int Worker::complete(std::uint32_t handle, const aiomq_item &item) {
     Job *job = find(handle);
-    if (job == nullptr || item.kind > AIOMQ_KIND_ERROR ||
+    return job == nullptr ? -EINVAL : complete(*job, item);
+}
+
+int Worker::next(std::uint32_t handle, const aiomq_item &item, std::uint32_t &ret_item) {
+    ret_item = UINT32_MAX;
+    Job *job = find(handle);
+    if (job == nullptr) return -EINVAL;
+    const int completed = complete(*job, item);
+    if (completed != 0) return completed;
+    std::uint32_t started = 0;
+    const int error = start(*job, started);
+    if (error == 0) ret_item = started;
+    // What was left when the item ended may have been withdrawn meanwhile.
+    return error == -ENODATA && find(handle) == nullptr ? 1 : 0;
+}
+
+int Worker::complete(Job &job, const aiomq_item &item) {
+    if (item.kind > AIOMQ_KIND_ERROR ||
         !(item.status == AIOMQ_OK || item.status == AIOMQ_ERROR || item.status == AIOMQ_CANCELLED ||
           item.status == AIOMQ_TIMED_OUT) ||
         (is_data(item.kind) && item.value.data == nullptr && item.bytes > 0))
         return -EINVAL;
-    if (const int error = publish(*job, item); error != 0) return error;
+    if (const int error = publish(job, item); error != 0) return error;
     --running_;
     area_->completed.add_by_single_writer(1);
     if (item.status != AIOMQ_OK) area_->failed.add_by_single_writer(1);
-    if (waiting_ != 0) stop_waiting(handle, item.index);
+    if (waiting_ != 0) stop_waiting(job.handle, item.index);
     // What is said of a dead worker's thread must not name an item that had ended.
-    if (area_->current.load_relaxed() == (std::uint64_t{job->slot + 1} << 32 | item.index))
+    if (area_->current.load_relaxed() == (std::uint64_t{job.slot + 1} << 32 | item.index))
         area_->current.store_relaxed(0);
-    if (has_limits_) look_at_limits(*job);
-    return end_item(*job);
+    if (has_limits_) look_at_limits(job);
+    return end_item(job);
 }
 
 int Worker::publish(Job &job, const aiomq_item &item) {

@@ -62,14 +62,9 @@ void Worker::flush_outbox() {
 
 bool Worker::runs(const Job &job, std::uint32_t item) {
     if (!job.many) return item == 0 && job.started == 1 && job.finished == 0;
-    if (job.block == 0) return false;
-    const std::uint32_t base = segment_->request(job.slot).item_base;
-    const ItemRange range = ItemRange::unpack(segment_->slot(job.slot).range.load_relaxed());
-    const auto *block = segment_->at<OutcomeBlock>(job.block);
-    if (item < base || item >= range.next || item - base >= block->count) return false;
-    const auto *outcomes = reinterpret_cast<const ItemOutcome *>(block + 1);  // NOLINT
-    // Not the whole word: of an item with a timeout it says when it started.
-    return OutcomeHead::unpack(outcomes[item - base].head.load_relaxed()).status == AIOMQ_PENDING;
+    const ItemOutcome *outcome = outcome_of(job, item);
+    return outcome != nullptr &&
+           OutcomeHead::unpack(outcome->head.load_relaxed()).status == AIOMQ_PENDING;
 }
 
 int Worker::submit(std::uint32_t handle, std::uint32_t item, const aiomq_task &task,

@@ -18,6 +18,35 @@ using aiomq_test::PoolOptions;
 using aiomq_test::seed;
 using aiomq_test::TestPool;
 
+namespace {
+
+/// Runs its item and all after it with aiomq_worker_next(), and dies at the one that the payload names.
+/// Of what it sees that is wrong it tells by an abort, which is another signal.
+int go_on(const aiomq_call *call, aiomq_item *) {
+    const std::uint32_t victim =
+        static_cast<std::uint32_t>(std::stoul(aiomq_test::payload_of(call)));
+    const std::uint32_t job = call->job->job;
+    aiomq_item item{};
+    item.status = AIOMQ_OK;
+    item.kind = AIOMQ_KIND_INT;
+    std::uint32_t next = call->item;
+    for (int over = 0; over == 0;) {
+        if (next == victim) kill(getpid(), SIGKILL);
+        item.index = next;
+        item.value.integer = next;
+        over = aiomq_worker_next(call->worker, job, &item, &next);
+        std::uint32_t again = 0;
+        const int repeated = aiomq_worker_next(call->worker, job, &item, &again);
+        if (over < 0 || repeated != (over == 1 ? -EINVAL : -EALREADY) || again != UINT32_MAX)
+            abort();
+        if (over == 0 && next != item.index + 1) abort();
+    }
+    return next == UINT32_MAX ? 1 : -EPROTO;  // 1: this item is completed elsewhere, as it was
+}
+const aiomq_test::MoreBodies kMore{{"go_on", go_on, nullptr}};
+
+}  // namespace
+
 TEST(Deaths, AStartedTaskGetsWorkerDiedWithTheSignal) {
     TestPool pool;
     ASSERT_EQ(pool.created(), 0) << pool.error_text();
@@ -55,6 +84,27 @@ TEST(Deaths, OneItemOfAChunkCostsOnlyItself) {
         }
     }
     EXPECT_EQ(pool.pool_stats().requeued, 499U);
+}
+
+TEST(Deaths, WhatStartedWithTheEndOfAnotherItemHasStarted) {
+    TestPool pool;
+    ASSERT_EQ(pool.created(), 0) << pool.error_text();
+    const auto whole = pool.submit("go_on", "9999", 1000);
+    const auto torn = pool.submit("go_on", "500", 1000);
+    pool.collect_all();
+    for (std::uint32_t i = 0; i < 1000; ++i) {
+        ASSERT_EQ(pool.outcome(whole, i).times, 1) << i;
+        ASSERT_EQ(pool.outcome(whole, i).integer, i);
+        const Outcome &outcome = pool.outcome(torn, i);
+        ASSERT_EQ(outcome.times, 1) << i;
+        ASSERT_EQ(outcome.status, i == 500 ? AIOMQ_WORKER_DIED : AIOMQ_OK) << i;
+        if (i != 500) {
+            ASSERT_EQ(outcome.integer, i);
+        }
+    }
+    EXPECT_EQ(pool.outcome(torn, 500).signal, SIGKILL);
+    EXPECT_EQ(pool.pool_stats().requeued, 499U);
+    EXPECT_EQ(pool.pool_stats().restarts, 1U);
 }
 
 TEST(Deaths, WhatWasQueuedBehindTheDeadRunsInOrder) {

@@ -81,6 +81,12 @@ class Misuse {
         item.bytes = 8;
         item.index = 1;
         expect("index", aiomq_worker_complete(worker_, job_, &item), -EINVAL);
+        std::uint32_t next = 0;
+        expect("next index", aiomq_worker_next(worker_, job_, &item, &next), -EINVAL);
+        expect("nothing started", next, UINT32_MAX);
+        expect("next", aiomq_worker_next(worker_, job_ + (1U << 20), &item, &next), -EINVAL);
+        expect("next NULL", aiomq_worker_next(worker_, job_, nullptr, &next), -EINVAL);
+        expect("next NULL", aiomq_worker_next(worker_, job_, &item, nullptr), -EINVAL);
         aiomq_error error{};
         expect("fail NULL", aiomq_worker_fail(worker_, job_, 0, nullptr), -EINVAL);
         expect("fail index", aiomq_worker_fail(worker_, job_, 7, &error), -EINVAL);
@@ -132,6 +138,7 @@ int fork_in_worker(const aiomq_call *call, aiomq_item *ret) {
             aiomq_worker_start(worker, 0, &number),
             aiomq_worker_alloc(worker, 0, 8, &memory),
             aiomq_worker_complete(worker, 0, &item),
+            aiomq_worker_next(worker, 0, &item, &number),
             aiomq_worker_fail(worker, 0, 0, &error),
             aiomq_worker_flush(worker),
             aiomq_worker_cancelled(worker, &number),
@@ -211,6 +218,7 @@ TEST(Null, IsRefusedByEveryFunctionThatNeedsAHandle) {
         aiomq_worker_start(nullptr, 0, &number),
         aiomq_worker_alloc(nullptr, 0, 8, &memory),
         aiomq_worker_complete(nullptr, 0, &item),
+        aiomq_worker_next(nullptr, 0, &item, &number),
         aiomq_worker_fail(nullptr, 0, 0, &error),
         aiomq_worker_flush(nullptr),
         aiomq_worker_cancelled(nullptr, &number),

@@ -401,6 +401,7 @@ FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "worker_start": ("0.1", c_int, (_handle, c_uint32, _ret_number)),
     "worker_alloc": ("0.1", c_int, (_handle, c_uint32, c_uint64, _ret_address)),
     "worker_complete": ("0.1", c_int, (_handle, c_uint32, POINTER(Item))),
+    "worker_next": ("0.1", c_int, (_handle, c_uint32, POINTER(Item), _ret_number)),
     "worker_fail": ("0.1", c_int, (_handle, c_uint32, c_uint32, POINTER(Error))),
     "worker_flush": ("0.1", c_int, (_handle,)),
     "worker_cancelled": ("0.1", c_int, (_handle, _ret_number)),
