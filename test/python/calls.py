@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from typing import Any, NoReturn
 
 import gate
@@ -63,6 +64,69 @@ def make_count_in_context(value: Any = None) -> Any:
 
 def refuse_in_context(_value: Any = None) -> NoReturn:
     raise LookupError(str(count_in_context()))
+
+
+class SetsOnArrival:
+    """Becomes the text "get" where it is unpickled, and sets a context variable there."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _get_after_setting, ()
+
+
+def _get_after_setting() -> str:
+    counted.set(99)
+    return "get"
+
+
+class SetsOnLeaving:
+    """Becomes None where it is unpickled; sets a context variable where it is pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        counted.set(98)
+        return type(None), ()
+
+
+_held: contextvars.ContextVar[Any] = contextvars.ContextVar("held")
+_tokens: list[contextvars.Token[int]] = []
+_contexts: list[contextvars.Context] = []
+_holders: list[weakref.ref[Any]] = []
+
+
+def touch_context(step: str) -> Any:
+    """What a step finds that others have left in its context."""
+    if step == "set":
+        counted.set(5)
+    elif step == "set and reset":
+        counted.reset(counted.set(6))
+    elif step == "set and raise":
+        counted.set(7)
+        raise LookupError(step)
+    elif step == "keep token":
+        _tokens.append(counted.set(8))
+    elif step == "use token":
+        try:
+            counted.reset(_tokens.pop())
+        except ValueError:
+            return "another context"
+    elif step == "copy":
+        _contexts.append(contextvars.copy_context())
+    elif step == "look at copy":
+        return counted in _contexts.pop()
+    elif step == "hold":
+        held = Held()
+        _holders.append(weakref.ref(held))
+        _held.set(held)
+    elif step == "is gone":
+        return _holders.pop()() is None
+    elif step == "set on leaving":
+        return SetsOnLeaving()
+    elif step == "await":
+        return count_in_context_later()
+    return counted.get()
+
+
+class Held:
+    """An object that can be referred to weakly."""
 
 
 def plain_same(value: Any) -> Any:

@@ -196,6 +196,34 @@ def test_public_errors_are_timeouts() -> None:
 
 
 @pytest.mark.versions
+@pytest.mark.versions
+async def test_items_of_a_chunk_see_nothing_of_each_others_context(bridge: str) -> None:
+    found: dict[Any, Any] = {
+        "get": 0,
+        "set": 5,
+        "set and reset": 0,
+        "keep token": 8,
+        "use token": "another context",
+        "copy": 0,
+        "look at copy": False,
+        "hold": 0,
+        "is gone": True,
+        "set on leaving": None,
+        "await": 1,
+        "set and raise": "LookupError",
+    }
+    steps: list[Any] = ["get"]
+    for step in found:
+        steps += [step] if step in ("keep token", "copy", "hold") else [step, "get"]
+    steps += [calls.SetsOnArrival(), "get"]
+    async with Pool(1) as pool:
+        results = await pool.map(
+            calls.touch_context, steps, chunksize=len(steps), return_exceptions=True
+        )
+    expected = [found[step] if isinstance(step, str) else 0 for step in steps]
+    assert [type(r).__name__ if isinstance(r, Exception) else r for r in results] == expected
+
+
 async def test_plain_functions_that_are_not_isolated_share_a_context() -> None:
     async with Pool(1) as pool:
         together = pool.options(isolate=False)

@@ -102,7 +102,7 @@ class Runner:
         self._leave_task = leave_task
         self._register_task = register_task
         self._owner = owner
-        self.base_context = contextvars.copy_context()
+        self._base_context = contextvars.copy_context()
         self._shared_context: contextvars.Context | None = None
         self._item: Any = None  # the one that runs; only here, so that references can be counted
         self._spare: Any = None
@@ -114,6 +114,15 @@ class Runner:
         self.suspended = 0
         self.started_ns = 0
         self.index = 0
+
+    @property
+    def base_context(self) -> contextvars.Context:
+        """Copied for each item; setting it copies what is set."""
+        return self._base_context
+
+    @base_context.setter
+    def base_context(self, context: contextvars.Context) -> None:
+        self._base_context = context.copy()
 
     @property
     def waiting(self) -> int:
@@ -237,10 +246,10 @@ class Runner:
         """Call the function and run its coroutine up to the first suspension."""
         if plain and shared:
             if self._shared_context is None:
-                self._shared_context = self.base_context.copy()
+                self._shared_context = self._base_context.copy()
             context = self._shared_context
         else:
-            context = self.base_context.copy()
+            context = self._base_context.copy()
         if not plain:
             return self._start_task(context, lambda: function(*args, **kwargs))
         try:

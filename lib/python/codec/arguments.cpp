@@ -45,15 +45,6 @@ PyObject *CallArguments::call(PyObject *function) {
     return runtime.vectorcall(function, inside_ + 1, count_ | kArgumentsOffset, nullptr);
 }
 
-void CallArguments::clear() {
-    for (std::uint32_t i = 0; i < count_; ++i) {
-        Py_DECREF(inside_[1 + i]);
-    }
-    count_ = 0;
-    tuple_ = Ref();
-    kwargs_ = Ref();
-}
-
 PyObject *CallArguments::as_pair() const {
     Ref tuple(tuple_ ? Ref::borrow(tuple_.get()).release() : PyTuple_New(count_));
     for (std::uint32_t i = 0; tuple && !tuple_ && i < count_; ++i) {
@@ -119,6 +110,7 @@ bool Arguments::open_chunk() {
         return false;
     }
     columns_.resize(columns.count);
+    flat_ = columns.count <= CallArguments::kInside;
     for (std::uint32_t i = 0; i < columns.count; ++i) {
         if (!columns_[i].open(reader_, reader_.element(columns, i))) {
             return false;
@@ -126,11 +118,12 @@ bool Arguments::open_chunk() {
         if (columns_[i].count() != count_) {
             return damaged("a chunk whose column has another length");
         }
+        flat_ = flat_ && columns_[i].is_flat();
     }
     return true;
 }
 
-bool Arguments::get(std::uint32_t index, CallArguments &ret) {
+bool Arguments::get_any(std::uint32_t index, CallArguments &ret) {
     ret.clear();
     const bool done = decode(index, ret);
     lending_.leave();
@@ -182,8 +175,7 @@ bool Arguments::get_columns(std::uint32_t index, CallArguments &ret) {
         if (ret.tuple_) {
             PyTuple_SetItem(ret.tuple_.get(), static_cast<Py_ssize_t>(i), argument);
         } else {
-            ret.inside_[1 + i] = argument;
-            ret.count_ += 1;
+            ret.inside_[++ret.count_] = argument;
         }
     }
     return true;
@@ -213,8 +205,7 @@ bool Arguments::get_call(const StructView &call, CallArguments &ret) {
         if (argument == nullptr) {
             return false;
         }
-        ret.inside_[1 + i] = argument;
-        ret.count_ += 1;
+        ret.inside_[++ret.count_] = argument;
     }
     return true;
 }

@@ -15,14 +15,22 @@ namespace aiomq::py {
 /// The arguments of one call, ready for a vectorcall. Few and positional ones need no tuple.
 class CallArguments {
   public:
-    CallArguments() = default;
+    CallArguments() {}  // NOLINT(modernize-use-equals-default): inside_ is left as it is
     ~CallArguments() { clear(); }
     CallArguments(const CallArguments &) = delete;
     CallArguments &operator=(const CallArguments &) = delete;
 
     /// Calls @function; new reference or NULL with an exception set.
     PyObject *call(PyObject *function);
-    void clear();
+    void clear() {
+        while (count_ != 0) {
+            Py_DECREF(inside_[count_--]);
+        }
+        if (tuple_) {
+            tuple_ = Ref();
+            kwargs_ = Ref();
+        }
+    }
     /// As (tuple, dict); new reference or NULL.
     PyObject *as_pair() const;
 
@@ -30,7 +38,7 @@ class CallArguments {
     friend class Arguments;
     static constexpr std::uint32_t kInside = 6;
 
-    PyObject *inside_[1 + kInside] = {};  // the first is room for `self`
+    PyObject *inside_[1 + kInside];  // count_ of them; the first is room for `self`
     std::uint32_t count_ = 0;
     Ref tuple_;   // instead of inside_, when there are more or there are keywords
     Ref kwargs_;  // may be null
@@ -46,18 +54,37 @@ class Arguments {
     /// How many calls there are; 1 if every call has the same arguments.
     std::uint32_t count() const { return count_; }
     /// The arguments of call @index. False with an exception set.
-    bool get(std::uint32_t index, CallArguments &ret);
+    bool get(std::uint32_t index, CallArguments &ret) {
+        if (flat_ && index < count_) {
+            ret.clear();
+            return get_flat(index, ret);
+        }
+        return get_any(index, ret);
+    }
 
   private:
     enum class Shape { kSame, kValue, kCall, kColumns, kCalls };
 
     bool open_chunk();
+    bool get_flat(std::uint32_t index, CallArguments &ret) {
+        for (const Column &column : columns_) {
+            PyObject *argument = column.element(reader_, index, 0);
+            if (argument == nullptr) {
+                return false;
+            }
+            ret.inside_[++ret.count_] = argument;
+        }
+        return true;
+    }
+    bool get_any(std::uint32_t index, CallArguments &ret);
     bool decode(std::uint32_t index, CallArguments &ret);
     bool get_value(CallArguments &ret);
     bool get_columns(std::uint32_t index, CallArguments &ret);
     bool get_call(const StructView &call, CallArguments &ret);
 
     Shape shape_ = Shape::kSame;
+    bool flat_ =
+        false;  // a few columns of scalars: decoding one follows no pointers and lends nothing
     std::uint32_t count_ = 1;
     Ref same_;  // kSame: the one argument of every call, or null: none
     std::unique_ptr<std::uint64_t[]> copy_;

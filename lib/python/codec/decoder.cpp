@@ -214,13 +214,13 @@ bool Column::joined_element(const Reader &reader, std::uint32_t index, BytesView
     return true;
 }
 
-PyObject *Column::element(Reader &reader, std::uint32_t index, unsigned depth) const {
+PyObject *Column::other_element(Reader &reader, std::uint32_t index, unsigned depth) const {
     BytesView bytes;
     switch (kind_) {
         case ColumnKind::VALUES:
             return decode_value(reader, reader.element(list_, index), depth);
         case ColumnKind::INTS:
-            return PyLong_FromLongLong(static_cast<long long>(reader.number8(list_, index)));
+            break;  // element() has dealt with it
         case ColumnKind::FLOATS:
             return PyFloat_FromDouble(std::bit_cast<double>(reader.number8(list_, index)));
         case ColumnKind::TEXTS:

@@ -5,9 +5,6 @@
 namespace aiomq::py {
 namespace {
 
-// Elements without size cost no words of the message, but objects of ours.
-constexpr std::uint64_t kFreeElements = 65536;
-
 PointerKind kind_of(std::uint64_t word) { return static_cast<PointerKind>(word & 3); }
 
 std::uint16_t bits16(std::uint64_t word, unsigned shift) {
@@ -31,10 +28,6 @@ Reader::Reader(const void *words, std::uint64_t bytes, Lending *lending)
       lending_(lending) {
     renew_budget();
 }
-
-// Whoever reads a tree of objects reads each word once; charge() adds one for each object, whose pointer
-// was a word too. Pointers that share objects, which no writer of ours makes, come to the end of it.
-void Reader::renew_budget() { budget_ = 2 * count_ + kFreeElements; }
 
 bool Reader::charge(std::uint64_t words) {
     if (words >= budget_) {

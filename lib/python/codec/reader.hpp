@@ -42,8 +42,10 @@ class Reader {
     /// @words: 8-byte aligned; @bytes that are not a whole word are not looked at.
     Reader(const void *words, std::uint64_t bytes, Lending *lending = nullptr);
 
-    /// Allows one reading of the message: at most so much is followed until the next call.
-    void renew_budget();
+    /// Allows one reading of the message: at most so much is followed until the next call. Whoever reads a
+    /// tree of objects reads each word once; charge() adds one for each object, whose pointer was a word
+    /// too. Pointers that share objects, which no writer of ours makes, come to the end of it.
+    void renew_budget() { budget_ = 2 * count_ + kFreeElements; }
 
     bool root(StructView &view);
     std::uint64_t data(const StructView &view, unsigned word) const {
@@ -76,6 +78,9 @@ class Reader {
     Lending *lending() const { return lending_; }
 
   private:
+    /// Elements without size cost no words of the message, but objects of ours.
+    static constexpr std::uint64_t kFreeElements = 65536;
+
     /// What a pointer leads to, within bounds.
     struct Target {
         bool null = true;

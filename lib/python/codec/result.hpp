@@ -11,10 +11,11 @@ namespace aiomq::py {
 /// complete_item() raised: neither 0, 1 nor an errno.
 inline constexpr int kRaised = -100000;
 
-/// Publishes @value as the outcome of item @index. Returns as aiomq_worker_complete(), or kRaised with
-/// EncodeError (can't be pickled), TooLarge or a BaseException set.
+/// Publishes @value as the outcome of item @index. @ret_next: as for aiomq_worker_next(); null: nothing is
+/// to start. Returns as aiomq_worker_complete(), or kRaised with EncodeError (can't be pickled), TooLarge
+/// or a BaseException set.
 int complete_item(aiomq_worker *worker, std::uint32_t job, std::uint32_t index,
-                  std::uint16_t status, PyObject *value);
+                  std::uint16_t status, PyObject *value, std::uint32_t *ret_next = nullptr);
 
 /// Publishes @report, a `_report.Report`, as the outcome of item @index. Returns likewise.
 int fail_item(aiomq_worker *worker, std::uint32_t job, std::uint32_t index, PyObject *report);

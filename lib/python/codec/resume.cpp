@@ -35,7 +35,7 @@ Ref call_in_context(PyObject *object, PyObject *name, PyObject *argument, PyObje
     }
     PyObject *arguments[] = {nullptr, argument};
     return Ref(
-        runtime.vectorcall(method.get(), arguments + 1, 1 | kArgumentsOffset, keywords.get()));
+        runtime.vectorcall_dict(method.get(), arguments + 1, 1 | kArgumentsOffset, keywords.get()));
 }
 
 }  // namespace

@@ -69,6 +69,9 @@ int Runner::traverse(visitproc visit, void *arg) const {
           &shared_context_, &spare_, &newest_handle_, &loop_queue_}) {
         Py_VISIT(ref->get());
     }
+    if (const int stop = item_context_.traverse(visit, arg); stop != 0) {
+        return stop;
+    }
     for (const auto &[job, account] : accounts_) {
         for (Suspended *each = account.suspended; each != nullptr; each = each->next) {
             Py_VISIT(&each->head);
@@ -116,7 +119,7 @@ bool Runner::run(const Job &job, std::uint32_t permits, std::uint64_t deadline_n
     const bool done = job.plain && job.shared
                           ? run_in_shared_context(job, hold.account(), permits, deadline_ns, ret)
                           : loop(job, hold.account(), permits, deadline_ns, ret);
-    if (!done) {
+    if (!item_context_.leave() || !done) {
         return false;
     }
     ret.suspended = suspended_ - before;
@@ -144,9 +147,11 @@ bool Runner::run_in_shared_context(const Job &job, Account &account, std::uint32
     return done;
 }
 
-bool Runner::loop(const Job &job, Account &account, std::uint32_t permits,
-                  std::uint64_t deadline_ns, Result &ret) {
+// Flattened: the work for a tiny item is not much more than the calls between these functions would be.
+[[gnu::flatten]] bool Runner::loop(const Job &job, Account &account, std::uint32_t permits,
+                                   std::uint64_t deadline_ns, Result &ret) {
     ret = {kOver, 0};
+    next_ = UINT32_MAX;
     Stopwatch watch(table_, job.function_number, deadline_ns, looked_ns_);
     const std::uint32_t before = suspended_;
     while (!account.over) {
@@ -158,8 +163,8 @@ bool Runner::loop(const Job &job, Account &account, std::uint32_t permits,
             ret.reason = kDeadline;
             return true;
         }
-        std::uint32_t index = 0;
-        const int error = aiomq_worker_start(worker_, job.number, &index);
+        std::uint32_t index = std::exchange(next_, UINT32_MAX);
+        const int error = index == UINT32_MAX ? aiomq_worker_start(worker_, job.number, &index) : 0;
         if (error == -ENODATA) {
             account.over = account.running == 0;
             ret.reason = account.over ? kOver : kAllStarted;
@@ -179,7 +184,10 @@ bool Runner::loop(const Job &job, Account &account, std::uint32_t permits,
             started_ns_ = monotonic_ns();
         }
         const std::uint32_t suspended = suspended_;
-        if (!run_item(job, account, index)) {
+        may_go_on_ = !watch.is_due();
+        const bool done = run_item(job, account, index);
+        may_go_on_ = false;  // an item that has suspended ends elsewhere
+        if (!done) {
             return false;
         }
         if (suspended_ == suspended) {
@@ -202,29 +210,22 @@ bool Runner::run_item(const Job &job, Account &account, std::uint32_t index) {
 }
 
 bool Runner::run_plain(const Job &job, Account &account, std::uint32_t index, CallArguments &call) {
-    Ref context;
-    if (!job.shared) {
-        context = copy_context();
-        if (!context || runtime.context_enter(context.get()) != 0) {
-            return false;
-        }
+    if (!job.shared && !item_context_.enter(hooks_.base_context.get())) {
+        return false;
     }
     Ref result(call.call(job.function));
     Ref exception(result ? Ref() : take_exception());
     call.clear();  // views among them are to go back before the outcome tells that the task is over
-    if (context && runtime.context_exit(context.get()) != 0) {
-        return false;
+    if (result && is_plain_value(result.get())) {
+        return (job.shared || item_context_.check()) &&
+               publish(account, index, {AIOMQ_OK, false, std::move(result)});
     }
-    if (!result) {
-        return settle(account, index, Ref(), {End::kRaised, std::move(exception)});
+    if (result) {
+        Ref context = job.shared ? Ref(runtime.context_copy_current()) : item_context_.take();
+        return context && run_awaitable(account, index, std::move(context), std::move(result));
     }
-    if (is_plain_value(result.get())) {
-        return publish(account, index, {AIOMQ_OK, false, std::move(result)});
-    }
-    if (!context) {
-        context = Ref(runtime.context_copy_current());
-    }
-    return run_awaitable(account, index, std::move(context), std::move(result));
+    return item_context_.leave() &&
+           settle(account, index, Ref(), {End::kRaised, std::move(exception)});
 }
 
 bool Runner::run_task(const Job &job, Account &account, std::uint32_t index, CallArguments &call) {
@@ -388,9 +389,10 @@ bool Runner::publish_waiting() {
 bool Runner::put(Account &account, std::uint32_t index, Outcome &outcome) {
     while (true) {
         const bool is_error = outcome.status == AIOMQ_ERROR;
+        std::uint32_t *next = std::exchange(may_go_on_, false) ? &next_ : nullptr;
         const int result = is_error ? fail_item(worker_, account.job, index, outcome.value.get())
                                     : complete_item(worker_, account.job, index, outcome.status,
-                                                    outcome.value.get());
+                                                    outcome.value.get(), next);
         if (result == 0 || result == 1) {
             account.running -= 1;
             account.over = result == 1;

@@ -15,6 +15,7 @@
 #include "arguments.hpp"
 #include "functions.hpp"
 #include "item.hpp"
+#include "item_context.hpp"
 #include "parameters.hpp"
 #include "python.hpp"
 #include "suspended.hpp"
@@ -178,8 +179,9 @@ class Runner {
     FunctionTable table_;
     RunnerHooks hooks_;
     ItemSlots slots_;
-    Ref shared_context_;  // of plain calls that are not isolated, once there was one
-    Ref spare_;           // an item that nobody kept, to be used again
+    ItemContext item_context_;  // of plain calls that are isolated; entered in run() only
+    Ref shared_context_;        // of plain calls that are not isolated, once there was one
+    Ref spare_;                 // an item that nobody kept, to be used again
     std::unordered_map<std::uint32_t, Account> accounts_;
     std::deque<Waiting> waiting_;  // outcomes that found no room
     // Items that let others run. Each batch has a handle in the loop; items that follow each other there
@@ -191,6 +193,8 @@ class Runner {
     std::uint64_t started_ns_ = 0;
     std::uint64_t looked_ns_ = 0;  // at the last look at the clock before the newest item
     std::uint32_t index_ = 0;
+    std::uint32_t next_ = UINT32_MAX;  // what has started when the item before was completed
+    bool may_go_on_ = false;           // the next item may start like that
     bool active_ = false;
     bool freed_ = false;  // suspended items have ended since the owner was told
 };

@@ -29,10 +29,16 @@ struct Runtime {
     PyObject *(*context_copy_current)();
     int (*context_enter)(PyObject *context);
     int (*context_exit)(PyObject *context);
+    /// Never with @keywords, which would be of another type on 3.10.
     PyObject *(*vectorcall)(PyObject *callable, PyObject *const *arguments, std::size_t count,
                             PyObject *keywords);
+    PyObject *(*vectorcall_dict)(PyObject *callable, PyObject *const *arguments, std::size_t count,
+                                 PyObject *keywords);
     int (*get_buffer)(PyObject *object, BufferView *view, int flags);
     void (*release_buffer)(BufferView *view);
+
+    // Where in a context is the pointer to its variables, in words; 0 if the interpreter does not tell.
+    std::size_t context_variables;
 
     PyObject *encode_error;     // _bridge.EncodeError
     PyObject *too_large;        // _bridge.TooLarge

@@ -38,6 +38,8 @@ class Stopwatch {
         left_ = stride_;
         return last_ns_ >= end_ns_;
     }
+    /// Whether passed() will look at the clock before the next item.
+    bool is_due() const { return left_ == 1; }
     /// An item has ended in its first step.
     void ended() { ++ended_; }
 
