@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiomq import _abi
+from aiomq._bridge_types import EncodeError
 
 EXAMPLES = 5000 if os.environ.get("AIOMQ_STRESS") else 60
 
@@ -140,6 +141,33 @@ def test_any_chunk_comes_back_from_the_same_bytes(
     for codec in CODECS:
         assert codec.chunk(rows, start, stop, star) == payload
         assert same(calls(codec, _abi.KIND_CHUNK, payload), expected)
+
+
+far = st.integers(-(2**65), 2**65) | st.sampled_from([-(2**63), -(2**63) + 1, 2**63 - 1, 2**63])
+steps = st.integers(-(2**66), 2**66).filter(bool) | st.sampled_from([1, -1, 2**63, -(2**63)])
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(far, steps, st.integers(1, 12), st.data())
+def test_a_range_is_the_list_of_its_numbers(
+    first: int, step: int, count: int, data: st.DataObject
+) -> None:
+    numbers = range(first, first + step * count, step)
+    start = data.draw(st.integers(0, count - 1))
+    stop = data.draw(st.integers(start + 1, count))
+    payload = PURE.chunk(list(numbers), start, stop, False)
+    for codec in CODECS:
+        assert codec.chunk(numbers, start, stop, False) == payload
+
+
+@each_codec
+def test_what_a_range_can_not_be(codec: Codec) -> None:
+    with pytest.raises(ValueError, match="start and stop must name one or more of the items"):
+        codec.chunk(range(3), 1, 4, False)
+    with pytest.raises(EncodeError, match="item 1"):
+        codec.chunk(range(3), 1, 2, True)
+    with pytest.raises((ValueError, OverflowError)):
+        codec.chunk(range(2**70), 0, 1, False)
 
 
 @each_codec

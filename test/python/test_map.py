@@ -20,6 +20,18 @@ async def listed(results: Any) -> list[Any]:
     return [value async for value in results]
 
 
+async def test_ranges_of_any_size_and_direction(bridge: str) -> None:
+    async with Pool(2) as pool:
+        for numbers in (range(5000), range(5000, 0, -3), range(2**63 - 20, 2**63 + 20), range(0)):
+            assert await pool.map(calls.add, numbers) == list(numbers)
+        first = []
+        async for value in pool.map(calls.add, range(2**62, 2**80, 2**62)):
+            first.append(value)
+            if len(first) == 10:
+                break
+        assert first == [2**62 * n for n in range(1, 11)]
+
+
 @pytest.mark.parametrize("chunksize", [None, 1, 7, 100_000])
 async def test_results_come_in_input_order(chunksize: int | None) -> None:
     numbers = range(3000)

@@ -32,7 +32,9 @@ async def test_nested_maps() -> None:
 async def test_items_of_a_chunk_with_a_timeout_may_ask_for_work() -> None:
     async with Pool(2) as pool:
         timed = pool.options(timeout=60)
-        assert await timed.map(nesting.double, range(20), chunksize=10) == [2 * n for n in range(20)]
+        assert await timed.map(nesting.double, range(20), chunksize=10) == [
+            2 * n for n in range(20)
+        ]
 
 
 async def test_asyncio_tasks_of_a_task_may_use_the_pool_it_has_asked_for() -> None:

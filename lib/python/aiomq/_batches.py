@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pickle
 from array import array
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+    Sized,
+)
 from itertools import islice
 from typing import Any
 
@@ -116,7 +124,7 @@ class BatchResult(PoolResult[T]):
 
     _before = 0  # items in the batches that are submitted
 
-    def _expect(self, items: list[Any], begin: int, count: int) -> None:
+    def _expect(self, items: Sequence[Any], begin: int, count: int) -> None:
         super()._expect(items, begin, count)
         self._before += sum(len(items[begin + place]) for place in range(count))
 

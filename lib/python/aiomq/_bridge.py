@@ -119,7 +119,7 @@ if TYPE_CHECKING:
         pool: int,
         function: int,
         user: int,
-        items: list[Any],
+        items: list[Any] | range,
         start: int,
         stop: int,
         star: bool,

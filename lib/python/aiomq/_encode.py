@@ -344,7 +344,7 @@ def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     return _finish(writer, lambda: f"keyword {names[-1]!r}" if names else f"argument {len(args)}")
 
 
-def encode_chunk(items: list[Any], start: int, stop: int, star: bool) -> bytes:
+def encode_chunk(items: list[Any] | range, start: int, stop: int, star: bool) -> bytes:
     """A Chunk of items[start:stop]; star: each item is an iterable of positional arguments.
 
     Raises EncodeError ("item 17", "item 17, argument 1"; items by their index in `items`, arguments

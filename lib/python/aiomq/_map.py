@@ -6,7 +6,7 @@ How the results are taken is up to the classes derived from it, in _result.py an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -134,7 +134,7 @@ class Map:
 
     # --- for subclasses: where results go ---------------------------------------------------------
 
-    def _expect(self, items: list[Any], begin: int, count: int) -> None:
+    def _expect(self, items: Sequence[Any], begin: int, count: int) -> None:
         """The next `count` items are submitted: items[begin] and those after it."""
 
     def _keep(self, first: int, values: list[Any]) -> None:

@@ -241,7 +241,7 @@ class NestedDispatcher:
         self,
         chunk: Chunk,
         function: bytes,
-        items: list[Any],
+        items: list[Any] | range,
         begin: int,
         star: bool,
         options: Options | None,

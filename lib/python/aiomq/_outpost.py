@@ -94,7 +94,7 @@ class Outpost(Submitter):
         self,
         chunk: Chunk,
         function: int,
-        items: list[Any],
+        items: list[Any] | range,
         begin: int,
         star: bool,
         options: Options | None,

@@ -65,7 +65,7 @@ def submit_chunk(
     pool: int,
     function: int,
     user: int,
-    items: list[Any],
+    items: list[Any] | range,
     start: int,
     stop: int,
     star: bool,

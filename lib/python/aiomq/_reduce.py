@@ -9,7 +9,7 @@ times.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from inspect import isawaitable
 from pickle import PicklingError
 from time import monotonic_ns
@@ -133,7 +133,7 @@ class Reduction(Map):
 
     # --- for Map ----------------------------------------------------------------------------------
 
-    def _expect(self, items: list[Any], begin: int, count: int) -> None:
+    def _expect(self, items: Sequence[Any], begin: int, count: int) -> None:
         for place in range(count):
             self._sizes[self._fed + place] = size = len(items[begin + place])
             self._before += size

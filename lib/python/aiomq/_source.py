@@ -15,6 +15,14 @@ from typing import Any
 _COPIED = (list, tuple, set, frozenset, dict)  # the caller may change these while the map runs
 
 
+def _length(iterable: Iterable[Any]) -> int | None:
+    """How many items there are, if that is known and less than 2**63."""
+    try:
+        return len(iterable) if isinstance(iterable, Sized) else None
+    except OverflowError:
+        return None
+
+
 class Source:
     """Items of an iterable. Not thread-safe."""
 
@@ -22,7 +30,7 @@ class Source:
     ended: bool  # nothing will come beyond what is in the buffer
 
     def __init__(self, iterable: Iterable[Any]) -> None:
-        self.buffer: list[Any] = []
+        self.buffer: list[Any] | range = []
         self.begin = 0
         self.ended = False
         self._iterator: Iterator[Any] | None = None
@@ -32,13 +40,13 @@ class Source:
             self.buffer = list(iterable)
             self.total = len(self.buffer)
             self.ended = True
-        elif type(iterable) is range:  # a slice of one takes half the time of so many next()
-            self._range = iterable
-            self.total = len(iterable)
         else:
-            self._iterator = iter(iterable)
-            self.total = len(iterable) if isinstance(iterable, Sized) else None
-            self._context = copy_context()
+            self.total = _length(iterable)
+            if type(iterable) is range and self.total is not None:
+                self._range = iterable  # stays one: nobody here needs objects of its numbers
+            else:
+                self._iterator = iter(iterable)
+                self._context = copy_context()
 
     def start(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
         """Called once, before the first fill(); `wake` is to be called when items have come."""
@@ -58,10 +66,10 @@ class Source:
             self.ended = have == 0
         return min(have, size)
 
-    def _read_some(self, size: int) -> list[Any]:
+    def _read_some(self, size: int) -> list[Any] | range:
         if self._range is not None:
             items, self._range = self._range[:size], self._range[size:]
-            return list(items)
+            return items
         assert self._iterator is not None and self._context is not None
         return self._context.run(list, islice(self._iterator, size))
 

@@ -196,7 +196,7 @@ class Submitter:
         self,
         chunk: Chunk,
         function: int,
-        items: list[Any],
+        items: list[Any] | range,
         begin: int,
         star: bool,
         options: Options | None,

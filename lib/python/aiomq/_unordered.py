@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from aiomq._map import Map
@@ -76,7 +76,7 @@ class UnorderedResult(Map, Generic[T]):
 
     # --- for Map ----------------------------------------------------------------------------------
 
-    def _expect(self, items: list[Any], begin: int, count: int) -> None:
+    def _expect(self, items: Sequence[Any], begin: int, count: int) -> None:
         if self._input:
             given = items[begin : begin + count]
             self._inputs.update(zip(range(self._fed, self._fed + count), given, strict=True))

@@ -1,5 +1,7 @@
 #include "encoder.hpp"
 
+#include <algorithm>
+
 #include "runtime.hpp"
 #include "writer.hpp"
 
@@ -79,28 +81,59 @@ bool Encoder::prepare_call(PyObject *args, PyObject *kwargs) {
 }
 
 bool Encoder::prepare_chunk(PyObject *items, Py_ssize_t start, Py_ssize_t stop, bool star) {
-    if (!PyList_Check(items)) {
-        PyErr_SetString(PyExc_TypeError, "items must be a list");
+    const bool range = Py_TYPE(items) == &PyRange_Type;
+    if (!range && !PyList_Check(items)) {
+        PyErr_SetString(PyExc_TypeError, "items must be a list or a range");
         return false;
     }
-    if (start < 0 || start >= stop || stop > PyList_Size(items)) {
+    const Py_ssize_t size = PySequence_Size(items);
+    if (size < 0) {
+        return false;
+    }
+    if (start < 0 || start >= stop || stop > size) {
         PyErr_SetString(PyExc_ValueError, "start and stop must name one or more of the items");
         return false;
     }
     shape_ = Shape::kColumns;
     star_ = star;
     start_ = start;
+    count_ = stop - start;
+    if (range && !star) {
+        return take_range(items, start, stop) && prepare();
+    }
     return take_rows(items, start, stop) && prepare();
+}
+
+// Its numbers are never made into objects, unless they have more than 64 bits.
+bool Encoder::take_range(PyObject *range, Py_ssize_t start, Py_ssize_t stop) {
+    std::int64_t numbers[3] = {};  // the first, the one after it, the last
+    const Py_ssize_t places[3] = {start, std::min(start + 1, stop - 1), stop - 1};
+    int overflow = 0;
+    for (int i = 0; i < 3 && overflow == 0; ++i) {
+        const Ref number(PySequence_GetItem(range, places[i]));
+        if (!number) {
+            return false;
+        }
+        numbers[i] = PyLong_AsLongLongAndOverflow(number.get(), &overflow);
+    }
+    if (overflow != 0 || __builtin_sub_overflow(numbers[1], numbers[0], &step_)) {
+        return take_rows(range, start, stop);
+    }
+    shape_ = Shape::kRange;
+    number_ = numbers[0];
+    return true;
 }
 
 // A private list, because iterating an item or pickling one may change the caller's.
 bool Encoder::take_rows(PyObject *items, Py_ssize_t start, Py_ssize_t stop) {
-    rows_ = Ref(PyList_GetSlice(items, start, stop));
+    rows_ = Ref(PySequence_GetSlice(items, start, stop));
+    if (rows_ && !PyList_CheckExact(rows_.get())) {
+        rows_ = Ref(PySequence_List(rows_.get()));
+    }
     if (!rows_ || !star_) {
         return static_cast<bool>(rows_);
     }
-    const Py_ssize_t count = PyList_Size(rows_.get());
-    for (Py_ssize_t i = 0; i < count; ++i) {
+    for (Py_ssize_t i = 0; i < count_; ++i) {
         PyObject *row = PyList_GetItem(rows_.get(), i);
         if (!PyTuple_CheckExact(row)) {
             PyObject *tuple = PySequence_Tuple(row);
@@ -165,6 +198,8 @@ Plan::Status Encoder::plan_all() {
         }
         case Shape::kCall:
             return plan_call();
+        case Shape::kRange:
+            return plan_range();
         case Shape::kColumns:
             return plan_columns();
         case Shape::kCalls:
@@ -215,8 +250,19 @@ PyObject *Encoder::row_argument(Py_ssize_t row, Py_ssize_t argument) const {
     return star_ ? PyTuple_GetItem(item, argument) : item;
 }
 
+Plan::Status Encoder::plan_range() {
+    Plan::Mark mark;
+    plan_.add_words(kChunkSize.data_words + 1 + 1 + std::uint64_t{kColumnSize.words()});
+    Plan::Status status = plan_.begin_column(mark);
+    if (status == Plan::Status::kOk) {
+        status = plan_.add_range(number_, step_, count_);
+    }
+    return status == Plan::Status::kOk
+               ? plan_.end_column(mark, static_cast<std::uint64_t>(count_), true)
+               : status;
+}
+
 Plan::Status Encoder::plan_columns() {
-    const Py_ssize_t count = PyList_Size(rows_.get());
     plan_.add_words(kChunkSize.data_words);
     if (width_ != 0) {
         plan_.add_words(1 + 1 + width_ * std::uint64_t{kColumnSize.words()});
@@ -224,11 +270,16 @@ Plan::Status Encoder::plan_columns() {
     for (std::uint32_t column = 0; column < width_; ++column) {
         Plan::Mark mark;
         Plan::Status status = plan_.begin_column(mark);
-        for (Py_ssize_t row = 0; status == Plan::Status::kOk && row < count; ++row) {
+        Py_ssize_t row = 0;
+        if (status == Plan::Status::kOk && !star_) {
+            status = plan_.add_ints(rows_.get(), row);
+            ordinal_ += static_cast<std::size_t>(row);
+        }
+        for (; status == Plan::Status::kOk && row < count_; ++row) {
             status = add(row_argument(row, column));
         }
         if (status == Plan::Status::kOk) {
-            status = plan_.end_column(mark, static_cast<std::uint64_t>(count), true);
+            status = plan_.end_column(mark, static_cast<std::uint64_t>(count_), true);
         }
         if (status != Plan::Status::kOk) {
             return status;
@@ -238,9 +289,9 @@ Plan::Status Encoder::plan_columns() {
 }
 
 Plan::Status Encoder::plan_calls() {
-    const Py_ssize_t count = PyList_Size(rows_.get());
-    plan_.add_words(kChunkSize.words() + 1 + static_cast<std::uint64_t>(count) * kCallSize.words());
-    for (Py_ssize_t row = 0; row < count; ++row) {
+    plan_.add_words(kChunkSize.words() + 1 +
+                    static_cast<std::uint64_t>(count_) * kCallSize.words());
+    for (Py_ssize_t row = 0; row < count_; ++row) {
         Plan::Mark mark;
         Plan::Status status = plan_.begin_column(mark);
         const Py_ssize_t width = PyTuple_Size(PyList_GetItem(rows_.get(), row));
@@ -323,13 +374,13 @@ Ref Encoder::culprit(std::size_t ordinal) const {
             PyObject *entry = PyList_GetItem(keywords_.get(), index - count);
             return Ref(PyUnicode_FromFormat("keyword %R", PyTuple_GetItem(entry, 0)));
         }
+        case Shape::kRange:
         case Shape::kColumns: {
-            const Py_ssize_t rows = PyList_Size(rows_.get());
             if (!star_) {
                 return Ref(PyUnicode_FromFormat("item %zd", start_ + index));
             }
-            return Ref(PyUnicode_FromFormat("item %zd, argument %zd", start_ + index % rows,
-                                            index / rows + 1));
+            return Ref(PyUnicode_FromFormat("item %zd, argument %zd", start_ + index % count_,
+                                            index / count_ + 1));
         }
         case Shape::kCalls: {
             Py_ssize_t row = 0;
@@ -352,12 +403,12 @@ void Encoder::write(std::uint64_t *words) const {
         case Shape::kCall:
             writer.write_call_root(static_cast<bool>(keywords_));
             break;
+        case Shape::kRange:
         case Shape::kColumns:
-            writer.write_chunk_columns(static_cast<std::uint32_t>(PyList_Size(rows_.get())),
-                                       width_);
+            writer.write_chunk_columns(static_cast<std::uint32_t>(count_), width_);
             break;
         case Shape::kCalls:
-            writer.write_chunk_calls(static_cast<std::uint32_t>(PyList_Size(rows_.get())));
+            writer.write_chunk_calls(static_cast<std::uint32_t>(count_));
             break;
     }
 }

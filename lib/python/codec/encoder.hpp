@@ -20,7 +20,7 @@ class Encoder {
     bool prepare_value(PyObject *object, const char *culprit);
     /// The arguments of one call: a tuple and a dict.
     bool prepare_call(PyObject *args, PyObject *kwargs);
-    /// The arguments of @items[start:stop], a list. @star: each item is an iterable of arguments.
+    /// The arguments of @items[start:stop], a list or range. @star: each item is an iterable of arguments.
     bool prepare_chunk(PyObject *items, Py_ssize_t start, Py_ssize_t stop, bool star);
 
     /// Leaves the first buffer where it is that lies in a place of @pool which nobody else has. Then the
@@ -32,16 +32,18 @@ class Encoder {
     void write(std::uint64_t *words) const;
 
   private:
-    enum class Shape { kValue, kCall, kColumns, kCalls };
+    enum class Shape { kValue, kCall, kRange, kColumns, kCalls };
 
     bool prepare();
     Plan::Status plan_all();
     Plan::Status plan_call();
+    Plan::Status plan_range();
     Plan::Status plan_columns();
     Plan::Status plan_calls();
     /// Adds object number @ordinal, or its pickle, or notes that it needs one.
     Plan::Status add(PyObject *object);
     bool pickle(std::size_t ordinal, PyObject *object);
+    bool take_range(PyObject *range, Py_ssize_t start, Py_ssize_t stop);
     bool take_rows(PyObject *items, Py_ssize_t start, Py_ssize_t stop);
     PyObject *row_argument(Py_ssize_t row, Py_ssize_t argument) const;
     Ref culprit(std::size_t ordinal) const;
@@ -51,8 +53,11 @@ class Encoder {
     PyObject *value_ = nullptr;  // kValue; borrowed
     PyObject *args_ = nullptr;   // kCall; borrowed, a tuple
     Ref keywords_;               // kCall: list of (name, value), if there are any
-    Ref rows_;                   // chunks: private list, of tuples if star
+    Ref rows_;                   // chunks: private list, of tuples if star; kRange: none
     Py_ssize_t start_ = 0;
+    Py_ssize_t count_ = 0;     // chunks: rows
+    std::int64_t number_ = 0;  // kRange: the first, and how much to the next
+    std::int64_t step_ = 0;
     bool star_ = false;
     std::uint32_t width_ = 1;  // kColumns: how many columns
 

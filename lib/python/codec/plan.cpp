@@ -179,6 +179,32 @@ Plan::Status Plan::add_int(PyObject *object) {
     return overflow == 0 ? push(ValueKind::INT, value) : add_bigint(object);
 }
 
+Plan::Status Plan::add_ints(PyObject *list, Py_ssize_t &ret_end) {
+    const Py_ssize_t count = PyList_Size(list);
+    Status status = Status::kOk;
+    for (ret_end = 0; ret_end < count && status == Status::kOk; ++ret_end) {
+        PyObject *object = PyList_GetItem(list, ret_end);
+        if (Py_TYPE(object) != &PyLong_Type) {
+            break;
+        }
+        int overflow = 0;
+        const long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
+        if (overflow != 0) {
+            break;
+        }
+        status = push(ValueKind::INT, value);
+    }
+    return status;
+}
+
+Plan::Status Plan::add_range(std::int64_t number, std::int64_t step, Py_ssize_t count) {
+    Status status = Status::kOk;
+    for (Py_ssize_t i = 0; i < count && status == Status::kOk; ++i) {
+        status = push(ValueKind::INT, number + static_cast<std::int64_t>(i) * step);
+    }
+    return status;
+}
+
 // Through int's own methods: they run no Python code, and the limited API has nothing else.
 Plan::Status Plan::add_bigint(PyObject *object) {
     const Ref bits(PyObject_CallMethod(object, "bit_length", nullptr));

@@ -83,6 +83,11 @@ class Plan {
     void reset();
     /// Adds one argument, item or result.
     Status add(PyObject *object);
+    /// Adds the ints that @list begins with, up to the first object that is not an int of 64 bits. Same
+    /// as add() for each, only faster. @ret_end: index of that object.
+    Status add_ints(PyObject *list, Py_ssize_t &ret_end);
+    /// Adds @count ints from @number on, each @step more than the one before.
+    Status add_range(std::int64_t number, std::int64_t step, Py_ssize_t count);
     /// Adds @pickled in place of an object that is not plain. Borrowed.
     Status add_pickle(const Pickled &pickled);
     /// What is added from here to end_column() is one column.
