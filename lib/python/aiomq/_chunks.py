@@ -6,15 +6,19 @@ from aiomq._board import Board
 
 # Time of one chunk: long against a round trip, short against a cancel.
 TARGET_NS = 2_000_000
-MAX_ITEMS = 4096
+MAX_ITEMS = 8192
 _MEMORY_NS = 6 * TARGET_NS
+# Chunks for each worker: one runs, some are being encoded and decoded, and some are for the time, a
+# few slices of the scheduler's, that the dispatcher waits where workers take all CPUs.
+AHEAD = 6
+_MOST_AHEAD = 16  # where MAX_ITEMS keep chunks short
 # How many times the one before a chunk may be: the first items may not be typical.
 _GROWTH = 8
 
 
 def shrunk(size: int, left: int, lanes: int) -> int:
     """A chunk's size with so many items left: so that all `lanes` end together."""
-    return max(1, size // 16, min(size, left // (2 * lanes)))
+    return max(1, size // 4, min(size, left // (2 * lanes)))
 
 
 class Pace:
@@ -24,6 +28,7 @@ class Pace:
         self._ns = 0.0
         self._items = 0.0
         self._size = 1
+        self._ahead = AHEAD
 
     def note(self, nanoseconds: int, items: int) -> None:
         """So many items took so long."""
@@ -32,7 +37,9 @@ class Pace:
         if self._ns <= 0.0 or self._items <= 0.0:
             return
         fitting = TARGET_NS * self._items / self._ns
-        self._size = max(1, int(min(fitting, self._size * _GROWTH, MAX_ITEMS)))
+        wanted = min(fitting, self._size * _GROWTH)
+        self._size = max(1, int(min(wanted, MAX_ITEMS)))
+        self._ahead = max(AHEAD, int(min(AHEAD * wanted / self._size, _MOST_AHEAD)))
         # What is remembered weighs no more than some chunks do, so that the newest count. Small
         # chunks, as at the end of a map, weigh little: most of their time is not their items'.
         if self._ns > _MEMORY_NS:
@@ -43,6 +50,11 @@ class Pace:
     def size(self) -> int:
         """Items for the next chunk."""
         return self._size
+
+    @property
+    def ahead(self) -> int:
+        """How many chunks each worker is to have where nothing but its work counts."""
+        return self._ahead
 
 
 class ChunkSizer(Pace):

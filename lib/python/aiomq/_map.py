@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from aiomq import _abi
 from aiomq._bridge import DecodeFailure
-from aiomq._chunks import shrunk
+from aiomq._chunks import AHEAD, shrunk
 from aiomq._failure import exception_of
 from aiomq._source import source_of
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from aiomq._options import Options
     from aiomq._submitter import Submitter
 
-# In flight: one runs, some are being encoded and decoded, and some are for the time, a slice of the
-# scheduler's or 3 ms, that the dispatcher waits where workers take all CPUs.
-_CHUNKS_PER_WORKER = 6
 _ITEMS_PER_PERMIT = 2  # in flight at least: items that sleep need a successor at hand
 _PARTS = 4  # a window of `buffersize` is filled again by so many parts at most
 LEAD = 65536  # results that whoever iterates may lag behind
@@ -145,6 +142,10 @@ class Map:
         """Items that are submitted, with and without a result, which nobody has taken."""
         raise NotImplementedError
 
+    def _ahead(self) -> int:
+        """How many chunks each worker is to have."""
+        return AHEAD
+
     def _lag(self) -> int:
         """How far whoever iterates may be behind; 0 when nobody iterates."""
         raise NotImplementedError
@@ -211,7 +212,7 @@ class Map:
         workers = dispatcher.workers
         permits = _ITEMS_PER_PERMIT * workers * dispatcher.childconcurrency
         missing = permits - (self._fed - self._finished)
-        if missing <= 0 and len(self._chunks) < _CHUNKS_PER_WORKER * workers:
+        if missing <= 0 and len(self._chunks) < self._ahead() * workers:
             missing = 1
         return missing
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from aiomq import _abi
 from aiomq._bridge_types import EncodeError, TooLarge
 from aiomq._calls import PoolCalls
+from aiomq._chunks import AHEAD
 from aiomq._encode import encode_arguments, encode_chunk
 from aiomq._item import Item
 from aiomq._pure import _decode_completion
@@ -160,6 +161,7 @@ class NestedDispatcher:
         self.most_items = 4096
         self.closing = False
         self.size = 1  # this is the sizer, too: nobody here knows how busy other workers are
+        self.ahead = AHEAD
         self._hub = hub
         self._item = item
         self._under_way = 0

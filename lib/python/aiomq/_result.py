@@ -111,6 +111,9 @@ class PoolResult(Map, Generic[T]):
             return self._fed - self._finished
         return self._fed - self._next + len(self._values) - self._position
 
+    def _ahead(self) -> int:
+        return self._sizer.ahead if self._gathering else super()._ahead()
+
     def _lag(self) -> int:
         return self._held() if self._iterating else 0
 
