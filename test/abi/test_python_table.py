@@ -1,4 +1,4 @@
-"""What the Python package believes of the C ABI (`aiomq._abi`) against header and compiler."""
+"""What the Python package believes of the C ABI (`_abi`, `_abi_pool`) against the compiler."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import Any
 
 import pytest
 
-from aiomq import _abi
+from aiomq import _abi, _abi_pool
 
 TREE = Path(__file__).resolve().parents[2]
 HEADER = TREE / "include" / "aiomq" / "aiomq.h"
 STRUCTS = {
     name: value
-    for name, value in vars(_abi).items()
+    for module in (_abi, _abi_pool)
+    for name, value in vars(module).items()
     if isinstance(value, type)
     and issubclass(value, ctypes.Structure)
-    and value.__module__ == "aiomq._abi"
+    and value.__module__ == module.__name__
 }
+FUNCTIONS = _abi.FUNCTIONS | _abi_pool.FUNCTIONS
 SCALARS = {
     "void": None,
     "int": ctypes.c_int,
@@ -99,8 +101,9 @@ def test_every_function_is_declared_as_in_the_header() -> None:
         name: (result.strip(), [] if arguments.strip() == "void" else arguments.split(","))
         for result, name, arguments in declared
     }
-    assert set(header) == set(_abi.FUNCTIONS)
-    for name, (_, result, arguments) in _abi.FUNCTIONS.items():
+    assert set(header) == set(FUNCTIONS)
+    assert len(FUNCTIONS) == len(_abi.FUNCTIONS) + len(_abi_pool.FUNCTIONS)
+    for name, (_, result, arguments) in FUNCTIONS.items():
         c_result, c_arguments = header[name]
         assert_same(name, c_result, result)
         assert len(c_arguments) == len(arguments), name
@@ -108,6 +111,20 @@ def test_every_function_is_declared_as_in_the_header() -> None:
             assert_same(
                 name, c_argument.strip().rpartition(" ")[0] + "*" * c_argument.count("*"), argument
             )
+
+
+def test_modules_take_the_library_from_where_its_functions_have_types() -> None:
+    checked = 0
+    for path in (TREE / "lib" / "python" / "aiomq").glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        own = re.search(r"^_?lib = (_abi\w*)\.lib$", source, flags=re.MULTILINE)
+        for prefix, name in re.findall(r"(?:(_abi\w*)\.)?\b_?lib\.aiomq_(\w+)", source):
+            module = prefix or (own[1] if own else "")
+            # _abi_pool is the whole: who has it has loaded _abi, too.
+            known = FUNCTIONS if module == "_abi_pool" else _abi.FUNCTIONS
+            assert name in known, f"{path.name}: {name} of {module or 'nothing'}"
+            checked += 1
+    assert checked > 50
 
 
 def assert_same(function: str, c_type: str, kind: Any) -> None:

@@ -1,8 +1,10 @@
 """The C ABI as ctypes sees it: every struct and every function of aiomq.h, once.
 
-This is the only module that names the C library. It holds no behaviour: callers compare return
-codes themselves. Calls made through `lib` release the GIL; each costs 0.2 to 0.4 µs, so what runs
-once per item goes through `_bridge` instead.
+Here is what workers need; what only a pool's owner needs is in `_abi_pool`, since each struct and
+each function takes kilobytes of every process that knows it. These two are the only modules that
+name the C library. They hold no behaviour: callers compare return codes themselves. Calls made
+through `lib` release the GIL; each costs 0.2 to 0.4 µs, so what runs once per item goes through
+`_bridge` instead.
 
 Pool and worker handles are plain integers here (the address that C gave us).
 """
@@ -12,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import os
 from ctypes import (
-    CFUNCTYPE,
     POINTER,
     Structure,
     Union,
@@ -29,7 +30,7 @@ from ctypes import (
     c_uint64,
     c_void_p,
 )
-from typing import Any
+from typing import Any, TypeAlias
 
 # enum aiomq_outcome
 PENDING, OK, ERROR, CANCELLED, EXPIRED, TIMED_OUT, WORKER_DIED, POOL_CORRUPT, POOL_CLOSED = range(9)
@@ -119,74 +120,6 @@ class Error(Structure):
     )
 
 
-class Event(Structure):
-    """aiomq_event: what the supervisor did or saw."""
-
-    _fields_ = (
-        ("sequence", c_uint64),
-        ("time_ns", c_uint64),
-        ("kind", c_uint32),
-        ("worker", c_uint32),
-        ("pid", c_int32),
-        ("status", c_int32),
-        ("text", c_char * 224),
-    )
-
-
-LogFunction = CFUNCTYPE(None, c_void_p, POINTER(Event))
-
-
-class Group(Structure):
-    """aiomq_group: workers of one kind."""
-
-    _fields_ = (
-        ("struct_bytes", c_uint32),
-        ("workers", c_uint32),
-        ("name", c_char_p),
-        ("argv", POINTER(c_char_p)),
-        ("environment", POINTER(c_char_p)),
-        ("queues", POINTER(c_uint32)),
-        ("queue_count", c_uint32),
-        ("concurrency", c_uint32),
-        ("max_tasks", c_uint64),
-        ("max_memory_bytes", c_uint64),
-        ("stuck_signal", c_int32),
-        ("reserved", c_uint32),
-    )
-
-
-class PoolOptions(Structure):
-    """aiomq_pool_options."""
-
-    _fields_ = (
-        ("struct_bytes", c_uint32),
-        ("flags", c_uint32),
-        ("label", c_char_p),
-        ("workers", c_uint32),
-        ("capacity", c_uint32),
-        ("argv", POINTER(c_char_p)),
-        ("environment", POINTER(c_char_p)),
-        ("extra_fds", POINTER(c_int)),
-        ("extra_fd_count", c_uint32),
-        ("start_limit", c_uint32),
-        ("arena_start_bytes", c_uint64),
-        ("arena_max_bytes", c_uint64),
-        ("spin_ns", c_uint64),
-        ("queues", POINTER(c_char_p)),
-        ("queue_count", c_uint32),
-        ("group_count", c_uint32),
-        ("groups", POINTER(Group)),
-        ("poison_limit", c_uint32),
-        ("reserved", c_uint32),
-        ("grace_ns", c_uint64),
-        ("blocked_after_ns", c_uint64),
-        ("log", LogFunction),
-        ("log_user", c_void_p),
-        ("error_text", c_void_p),
-        ("error_text_bytes", c_size_t),
-    )
-
-
 class Task(Structure):
     """aiomq_task: what submit takes."""
 
@@ -245,151 +178,20 @@ class Job(Structure):
     )
 
 
-class Call(Structure):
-    """aiomq_call: one call of a native handler."""
-
-    _fields_ = (("worker", c_void_p), ("job", POINTER(Job)), ("item", c_uint32), ("user", c_void_p))
-
-
-HandlerFunction = CFUNCTYPE(c_int, POINTER(Call), POINTER(Item))
-CancelFunction = CFUNCTYPE(None, c_void_p, c_uint32)
-AnswerFunction = CFUNCTYPE(None, c_void_p, POINTER(Completion))
-
-
-class Handler(Structure):
-    """aiomq_handler."""
-
-    _fields_ = (("name", c_char_p), ("function", HandlerFunction), ("user", c_void_p))
-
-
-class RunOptions(Structure):
-    """aiomq_run_options."""
-
-    _fields_ = (
-        ("struct_bytes", c_uint32),
-        ("flags", c_uint32),
-        ("handlers", POINTER(Handler)),
-        ("handler_count", c_size_t),
-        ("concurrency", c_uint32),
-        ("reserved", c_uint32),
-        ("base", c_void_p),
-        ("cancel", CancelFunction),
-        ("cancel_user", c_void_p),
-        ("answer", AnswerFunction),
-        ("answer_user", c_void_p),
-    )
-
-
-def _words(names: str) -> tuple[tuple[str, type[c_uint64]], ...]:
-    return tuple((name, c_uint64) for name in names.split())
-
-
-class PoolStats(Structure):
-    """aiomq_pool_stats."""
-
-    _fields_ = (
-        ("struct_bytes", c_uint32),
-        ("statistics_version", c_uint32),
-        ("pid", c_int32),
-        ("uid", c_uint32),
-        ("state", c_uint32),
-        ("capacity", c_uint32),
-        ("workers", c_uint32),
-        ("queues", c_uint32),
-        *_words(
-            "created_realtime_ns age_ns submitted ok failed cancelled worker_died other_outcomes"
-            " requeued wakeups_sent wakeups_elided audits restarts retried nested splits"
-            " request_used_bytes"
-            " request_committed_bytes request_maximum_bytes result_used_bytes"
-            " result_committed_bytes result_maximum_bytes events"
-        ),
-        ("label", c_char * 64),
-    )
-
-
-class QueueStats(Structure):
-    """aiomq_queue_stats."""
-
-    _fields_ = (
-        ("struct_bytes", c_uint32),
-        ("ready", c_uint32),
-        ("claimed", c_uint32),
-        ("done", c_uint32),
-        ("oldest_ns", c_uint64),
-        ("name", c_char * 32),
-    )
-
-
-class WorkerStats(Structure):
-    """aiomq_worker_stats."""
-
-    _fields_ = (
-        ("struct_bytes", c_uint32),
-        ("pid", c_int32),
-        ("state", c_uint32),
-        ("sleeping", c_uint32),
-        ("running", c_uint32),
-        ("restarts", c_uint32),
-        *_words("started completed failed wakeups used_bytes committed_bytes"),
-        ("group", c_uint32),
-        ("keyed", c_uint32),
-        ("current_id", c_uint64),
-        ("current_item", c_uint32),
-        ("turns", c_uint32),
-        ("blocked_ns", c_uint64),
-        ("group_name", c_char * 32),
-    )
-
-
-class TaskStats(Structure):
-    """aiomq_task_stats."""
-
-    _fields_ = (
-        ("struct_bytes", c_uint32),
-        ("worker", c_uint32),
-        ("task_id", c_uint64),
-        ("age_ns", c_uint64),
-        ("attempt", c_uint32),
-        ("queue", c_uint32),
-        ("items", c_uint32),
-        ("started", c_uint32),
-        ("function", c_char * 128),
-    )
-
-
 _handle = c_void_p
 _ret_handle = POINTER(c_void_p)
 _ret_address = POINTER(c_void_p)
 _ret_number = POINTER(c_uint32)
 
+Functions: TypeAlias = "dict[str, tuple[str, Any, tuple[Any, ...]]]"
+
 # name without "aiomq_" -> (since, result, arguments).
 # Held against header, map and man pages by test/abi.
-FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
+FUNCTIONS: Functions = {
     "error_decode": ("0.1", c_int, (POINTER(Item), c_void_p, c_size_t, POINTER(Error))),
     "strerror": ("0.1", c_char_p, (c_int,)),
     "outcome_name": ("0.1", c_char_p, (c_int,)),
     "version": ("0.1", c_char_p, ()),
-    "pool_options_init": ("0.1", None, (POINTER(PoolOptions), c_size_t)),
-    "pool_create": ("0.1", c_int, (POINTER(PoolOptions), _ret_handle)),
-    "pool_destroy": ("0.1", None, (_ret_handle,)),
-    "pool_state": ("0.1", c_int, (_handle, c_void_p, c_size_t)),
-    "pool_fd": ("0.1", c_int, (_handle,)),
-    "pool_dispatch": ("0.1", c_int, (_handle,)),
-    "pool_wait": ("0.1", c_int, (_handle, c_uint64)),
-    "pool_function": ("0.1", c_int, (_handle, c_char_p, _ret_number)),
-    "pool_submit": ("0.1", c_int, (_handle, POINTER(Task), POINTER(c_uint64))),
-    "pool_submit_batch": ("0.1", c_int64, (_handle, POINTER(Task), c_size_t, POINTER(c_uint64))),
-    "pool_alloc": ("0.1", c_int, (_handle, c_uint64, _ret_address)),
-    "pool_free": ("0.1", c_int, (_handle, c_void_p)),
-    "pool_in_use": ("0.1", c_int, (_handle, c_void_p)),
-    "pool_memory": ("0.1", c_int, (_handle, _ret_address, POINTER(c_uint64))),
-    "pool_collect": ("0.1", c_int64, (_handle, POINTER(Completion), c_size_t)),
-    "pool_release": ("0.1", c_int, (_handle, c_uint64)),
-    "pool_cancel": ("0.1", c_int, (_handle, c_uint64)),
-    "pool_close": ("0.1", c_int, (_handle, c_uint32)),
-    "pool_queue": ("0.1", c_int, (_handle, c_char_p, _ret_number)),
-    "pool_terminate": ("0.1", c_int, (_handle,)),
-    "pool_join": ("0.1", c_int, (_handle, c_uint64)),
     "worker_open": ("0.1", c_int, (_ret_handle, c_void_p, c_size_t)),
     "worker_close": ("0.1", None, (_ret_handle,)),
     "worker_index": ("0.1", c_int, (_handle,)),
@@ -421,17 +223,6 @@ FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "worker_retain": ("0.1", c_int, (_handle, c_uint32, POINTER(c_uint64))),
     "worker_release": ("0.1", c_int, (_handle, c_uint64)),
     "worker_memory": ("0.1", c_int, (_handle, _ret_address, POINTER(c_uint64))),
-    "run_options_init": ("0.1", None, (POINTER(RunOptions), c_size_t)),
-    "worker_run": ("0.1", c_int, (_handle, POINTER(RunOptions))),
-    "worker_event_base": ("0.1", c_void_p, (_handle,)),
-    "view_open": ("0.1", c_int, (c_int, _ret_handle)),
-    "pool_view": ("0.1", c_int, (_handle, _ret_handle)),
-    "view_close": ("0.1", None, (_ret_handle,)),
-    "view_pool": ("0.1", c_int, (_handle, POINTER(PoolStats))),
-    "view_queue": ("0.1", c_int, (_handle, c_uint32, POINTER(QueueStats))),
-    "view_worker": ("0.1", c_int, (_handle, c_uint32, POINTER(WorkerStats))),
-    "view_task": ("0.1", c_int, (_handle, c_uint32, POINTER(TaskStats))),
-    "view_event": ("0.1", c_int, (_handle, c_uint64, POINTER(Event))),
 }
 
 
@@ -447,6 +238,14 @@ def candidates(name: str) -> list[str]:
     return [path for path in paths if os.path.exists(path)] + [name + ".0", name]
 
 
+def bind(functions: Functions) -> None:
+    """Give functions of the library their types: they must not be called before."""
+    for name, (_, result, arguments) in functions.items():
+        function = getattr(lib, "aiomq_" + name)
+        function.restype = result
+        function.argtypes = arguments
+
+
 def _load() -> ctypes.CDLL:
     troubles = []
     for path in candidates("libaiomq.so"):
@@ -455,10 +254,6 @@ def _load() -> ctypes.CDLL:
         except OSError as error:
             troubles.append(str(error))
             continue
-        for name, (_, result, arguments) in FUNCTIONS.items():
-            function = getattr(library, "aiomq_" + name)
-            function.restype = result
-            function.argtypes = arguments
         return library
     raise ImportError(
         "libaiomq.so was not found; set AIOMQ_LIBRARY_PATH to its folder ("
@@ -468,3 +263,4 @@ def _load() -> ctypes.CDLL:
 
 
 lib = _load()
+bind(FUNCTIONS)

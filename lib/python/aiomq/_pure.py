@@ -7,7 +7,7 @@ import errno
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from aiomq import _abi
+from aiomq import _abi, _abi_pool
 from aiomq._board import Tally
 from aiomq._bridge_types import DecodeFailure, RemoteFailure, TooLarge
 from aiomq._decode import decode_value
@@ -17,7 +17,7 @@ from aiomq._words import damaged
 if TYPE_CHECKING:
     from aiomq._report import Report
 
-_lib = _abi.lib
+_lib = _abi_pool.lib
 _BATCH = 64
 
 Entry = tuple[int, int, int, int, "list[Any] | None", "list[tuple[int, int, Any]] | None"]
