@@ -607,8 +607,8 @@ int aiomq_worker_complete(aiomq_worker *worker, uint32_t job, const aiomq_item *
  * aiomq_worker_next() - complete an item and start the next of the same job: for items so short that a
  *                       call counts.
  * @item: as for aiomq_worker_complete().
- * @ret_item: index of the item that has started; UINT32_MAX if none has, and then aiomq_worker_start()
- *            says why.
+ * @ret_item: index of the item that has started; UINT32_MAX if none has. While the job goes on
+ *            aiomq_worker_start() then says why.
  * Return: as aiomq_worker_complete(). Since: 0.1
  */
 int aiomq_worker_next(aiomq_worker *worker, uint32_t job, const aiomq_item *item,

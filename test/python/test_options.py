@@ -196,7 +196,6 @@ def test_public_errors_are_timeouts() -> None:
 
 
 @pytest.mark.versions
-@pytest.mark.versions
 async def test_items_of_a_chunk_see_nothing_of_each_others_context(bridge: str) -> None:
     found: dict[Any, Any] = {
         "get": 0,
@@ -224,6 +223,7 @@ async def test_items_of_a_chunk_see_nothing_of_each_others_context(bridge: str) 
     assert [type(r).__name__ if isinstance(r, Exception) else r for r in results] == expected
 
 
+@pytest.mark.versions
 async def test_plain_functions_that_are_not_isolated_share_a_context() -> None:
     async with Pool(1) as pool:
         together = pool.options(isolate=False)

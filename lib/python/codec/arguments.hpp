@@ -83,8 +83,7 @@ class Arguments {
     bool get_call(const StructView &call, CallArguments &ret);
 
     Shape shape_ = Shape::kSame;
-    bool flat_ =
-        false;  // a few columns of scalars: decoding one follows no pointers and lends nothing
+    bool flat_ = false;  // few columns of scalars and texts: no pointers to follow, nothing to lend
     std::uint32_t count_ = 1;
     Ref same_;  // kSame: the one argument of every call, or null: none
     std::unique_ptr<std::uint64_t[]> copy_;

@@ -119,19 +119,27 @@ bool Encoder::take_range(PyObject *range, Py_ssize_t start, Py_ssize_t stop) {
     if (overflow != 0 || __builtin_sub_overflow(numbers[1], numbers[0], &step_)) {
         return take_rows(range, start, stop);
     }
-    shape_ = Shape::kRange;
     number_ = numbers[0];
     return true;
 }
 
 // A private list, because iterating an item or pickling one may change the caller's.
 bool Encoder::take_rows(PyObject *items, Py_ssize_t start, Py_ssize_t stop) {
-    rows_ = Ref(PySequence_GetSlice(items, start, stop));
-    if (rows_ && !PyList_CheckExact(rows_.get())) {
-        rows_ = Ref(PySequence_List(rows_.get()));
+    if (PyList_Check(items)) {
+        rows_ = Ref(PyList_GetSlice(items, start, stop));
+    } else {
+        const Ref slice(PySequence_GetSlice(items, start, stop));
+        rows_ = Ref(slice ? PySequence_List(slice.get()) : nullptr);
     }
-    if (!rows_ || !star_) {
-        return static_cast<bool>(rows_);
+    if (!rows_) {
+        return false;
+    }
+    if (PyList_Size(rows_.get()) != count_) {
+        PyErr_SetString(PyExc_RuntimeError, "items changed while they were read");
+        return false;
+    }
+    if (!star_) {
+        return true;
     }
     for (Py_ssize_t i = 0; i < count_; ++i) {
         PyObject *row = PyList_GetItem(rows_.get(), i);
@@ -198,8 +206,6 @@ Plan::Status Encoder::plan_all() {
         }
         case Shape::kCall:
             return plan_call();
-        case Shape::kRange:
-            return plan_range();
         case Shape::kColumns:
             return plan_columns();
         case Shape::kCalls:
@@ -250,18 +256,6 @@ PyObject *Encoder::row_argument(Py_ssize_t row, Py_ssize_t argument) const {
     return star_ ? PyTuple_GetItem(item, argument) : item;
 }
 
-Plan::Status Encoder::plan_range() {
-    Plan::Mark mark;
-    plan_.add_words(kChunkSize.data_words + 1 + 1 + std::uint64_t{kColumnSize.words()});
-    Plan::Status status = plan_.begin_column(mark);
-    if (status == Plan::Status::kOk) {
-        status = plan_.add_range(number_, step_, count_);
-    }
-    return status == Plan::Status::kOk
-               ? plan_.end_column(mark, static_cast<std::uint64_t>(count_), true)
-               : status;
-}
-
 Plan::Status Encoder::plan_columns() {
     plan_.add_words(kChunkSize.data_words);
     if (width_ != 0) {
@@ -271,10 +265,13 @@ Plan::Status Encoder::plan_columns() {
         Plan::Mark mark;
         Plan::Status status = plan_.begin_column(mark);
         Py_ssize_t row = 0;
-        if (status == Plan::Status::kOk && !star_) {
+        if (status == Plan::Status::kOk && !rows_) {
+            status = plan_.add_range(number_, step_, count_);
+            row = count_;
+        } else if (status == Plan::Status::kOk && !star_) {
             status = plan_.add_ints(rows_.get(), row);
-            ordinal_ += static_cast<std::size_t>(row);
         }
+        ordinal_ += static_cast<std::size_t>(row);
         for (; status == Plan::Status::kOk && row < count_; ++row) {
             status = add(row_argument(row, column));
         }
@@ -374,7 +371,6 @@ Ref Encoder::culprit(std::size_t ordinal) const {
             PyObject *entry = PyList_GetItem(keywords_.get(), index - count);
             return Ref(PyUnicode_FromFormat("keyword %R", PyTuple_GetItem(entry, 0)));
         }
-        case Shape::kRange:
         case Shape::kColumns: {
             if (!star_) {
                 return Ref(PyUnicode_FromFormat("item %zd", start_ + index));
@@ -403,7 +399,6 @@ void Encoder::write(std::uint64_t *words) const {
         case Shape::kCall:
             writer.write_call_root(static_cast<bool>(keywords_));
             break;
-        case Shape::kRange:
         case Shape::kColumns:
             writer.write_chunk_columns(static_cast<std::uint32_t>(count_), width_);
             break;

@@ -32,12 +32,11 @@ class Encoder {
     void write(std::uint64_t *words) const;
 
   private:
-    enum class Shape { kValue, kCall, kRange, kColumns, kCalls };
+    enum class Shape { kValue, kCall, kColumns, kCalls };
 
     bool prepare();
     Plan::Status plan_all();
     Plan::Status plan_call();
-    Plan::Status plan_range();
     Plan::Status plan_columns();
     Plan::Status plan_calls();
     /// Adds object number @ordinal, or its pickle, or notes that it needs one.
@@ -53,10 +52,10 @@ class Encoder {
     PyObject *value_ = nullptr;  // kValue; borrowed
     PyObject *args_ = nullptr;   // kCall; borrowed, a tuple
     Ref keywords_;               // kCall: list of (name, value), if there are any
-    Ref rows_;                   // chunks: private list, of tuples if star; kRange: none
+    Ref rows_;                   // chunks: private list, of tuples if star; null: a range
     Py_ssize_t start_ = 0;
     Py_ssize_t count_ = 0;     // chunks: rows
-    std::int64_t number_ = 0;  // kRange: the first, and how much to the next
+    std::int64_t number_ = 0;  // of a range: the first, and how much to the next
     std::int64_t step_ = 0;
     bool star_ = false;
     std::uint32_t width_ = 1;  // kColumns: how many columns

@@ -199,8 +199,10 @@ Plan::Status Plan::add_ints(PyObject *list, Py_ssize_t &ret_end) {
 
 Plan::Status Plan::add_range(std::int64_t number, std::int64_t step, Py_ssize_t count) {
     Status status = Status::kOk;
+    auto next = static_cast<std::uint64_t>(number);  // the one after the last need not fit
     for (Py_ssize_t i = 0; i < count && status == Status::kOk; ++i) {
-        status = push(ValueKind::INT, number + static_cast<std::int64_t>(i) * step);
+        status = push(ValueKind::INT, static_cast<std::int64_t>(next));
+        next += static_cast<std::uint64_t>(step);
     }
     return status;
 }

@@ -11,15 +11,8 @@ namespace {
 // Up to here a message is built on the stack and copied by the completion, perhaps into the slot.
 constexpr std::uint64_t kCopiedWords = 32;
 
-int complete(aiomq_worker *worker, std::uint32_t job, const aiomq_item &item,
-             std::uint32_t *ret_next) {
-    return ret_next == nullptr ? aiomq_worker_complete(worker, job, &item)
-                               : aiomq_worker_next(worker, job, &item, ret_next);
-}
-
 /// Completes with @value as a Value message.
-int complete_value(aiomq_worker *worker, std::uint32_t job, aiomq_item &item, PyObject *value,
-                   std::uint32_t *ret_next) {
+int complete_value(aiomq_worker *worker, std::uint32_t job, aiomq_item &item, PyObject *value) {
     Encoder encoder;
     if (!encoder.prepare_value(value, "the result")) {
         return kRaised;
@@ -36,7 +29,7 @@ int complete_value(aiomq_worker *worker, std::uint32_t job, aiomq_item &item, Py
     }
     encoder.write(static_cast<std::uint64_t *>(data));
     item.value.data = data;
-    return complete(worker, job, item, ret_next);
+    return aiomq_worker_complete(worker, job, &item);
 }
 
 /// True: @value is raw bytes of @item now. False: it must be a message; no exception is set.
@@ -94,8 +87,14 @@ int complete_item(aiomq_worker *worker, std::uint32_t job, std::uint32_t index,
     aiomq_item item{};
     item.index = index;
     item.status = status;
-    const int result = to_simple(value, item) ? complete(worker, job, item, ret_next)
-                                              : complete_value(worker, job, item, value, ret_next);
+    int result = 0;
+    if (!to_simple(value, item)) {
+        result = complete_value(worker, job, item, value);
+    } else if (ret_next == nullptr) {
+        result = aiomq_worker_complete(worker, job, &item);
+    } else {
+        result = aiomq_worker_next(worker, job, &item, ret_next);
+    }
     if (result != -EMSGSIZE) {
         return result;
     }

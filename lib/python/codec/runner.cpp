@@ -155,15 +155,16 @@ bool Runner::run_in_shared_context(const Job &job, Account &account, std::uint32
     Stopwatch watch(table_, job.function_number, deadline_ns, looked_ns_);
     const std::uint32_t before = suspended_;
     while (!account.over) {
-        if (suspended_ - before >= permits) {
+        std::uint32_t index = std::exchange(next_, UINT32_MAX);
+        const bool is_late = watch.passed();  // never if one has started
+        if (index == UINT32_MAX && suspended_ - before >= permits) {
             ret.reason = kPermitsUsed;
             return true;
         }
-        if (watch.passed()) {
+        if (index == UINT32_MAX && is_late) {
             ret.reason = kDeadline;
             return true;
         }
-        std::uint32_t index = std::exchange(next_, UINT32_MAX);
         const int error = index == UINT32_MAX ? aiomq_worker_start(worker_, job.number, &index) : 0;
         if (error == -ENODATA) {
             account.over = account.running == 0;
@@ -184,16 +185,16 @@ bool Runner::run_in_shared_context(const Job &job, Account &account, std::uint32
             started_ns_ = monotonic_ns();
         }
         const std::uint32_t suspended = suspended_;
-        may_go_on_ = !watch.is_due();
+        followed_ = watch.is_due() || job.timed ? nullptr : &account;
         const bool done = run_item(job, account, index);
-        may_go_on_ = false;  // an item that has suspended ends elsewhere
+        followed_ = nullptr;  // an item that has suspended ends elsewhere
         if (!done) {
             return false;
         }
         if (suspended_ == suspended) {
             watch.ended();
         }
-        if (!waiting_.empty()) {
+        if (!waiting_.empty() && next_ == UINT32_MAX) {
             ret.reason = account.over ? kOver : -ENOMEM;
             return true;
         }
@@ -203,6 +204,10 @@ bool Runner::run_in_shared_context(const Job &job, Account &account, std::uint32
 
 bool Runner::run_item(const Job &job, Account &account, std::uint32_t index) {
     CallArguments call;
+    // What unpickling sets is seen by nobody: run_plain() looks again.
+    if (job.plain && !job.shared && !item_context_.enter(hooks_.base_context.get())) {
+        return false;
+    }
     if (!job.arguments->get(index, call)) {
         return publish(account, index, {AIOMQ_ERROR, false, take_exception()});
     }
@@ -389,7 +394,8 @@ bool Runner::publish_waiting() {
 bool Runner::put(Account &account, std::uint32_t index, Outcome &outcome) {
     while (true) {
         const bool is_error = outcome.status == AIOMQ_ERROR;
-        std::uint32_t *next = std::exchange(may_go_on_, false) ? &next_ : nullptr;
+        // Not for an item that ends while another one runs.
+        std::uint32_t *next = followed_ == &account && index == index_ ? &next_ : nullptr;
         const int result = is_error ? fail_item(worker_, account.job, index, outcome.value.get())
                                     : complete_item(worker_, account.job, index, outcome.status,
                                                     outcome.value.get(), next);

@@ -2,8 +2,9 @@
 //
 // Why in C++: one Python call per item, or per step of one, would cost as much as everything done here.
 // Python sees only items with a timeout and what fails. The GIL is held throughout; nothing blocks.
-// Order within a step: enter_task, enter context, call, leave context, leave_task, publish. No item's step
-// runs inside another's, nor while an exception is being handled.
+// Order within a step: enter_task, enter context, call, leave context, leave_task, publish. Plain calls that
+// are isolated may stay in their context till after the next one: see ItemContext. No step of a task runs
+// inside another's, nor while an exception is being handled.
 #pragma once
 
 #include <cstdint>
@@ -194,7 +195,7 @@ class Runner {
     std::uint64_t looked_ns_ = 0;  // at the last look at the clock before the newest item
     std::uint32_t index_ = 0;
     std::uint32_t next_ = UINT32_MAX;  // what has started when the item before was completed
-    bool may_go_on_ = false;           // the next item may start like that
+    Account *followed_ = nullptr;      // its item index_ may be completed like that
     bool active_ = false;
     bool freed_ = false;  // suspended items have ended since the owner was told
 };

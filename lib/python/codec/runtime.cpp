@@ -24,9 +24,10 @@ bool resolve(const char *name, Function &function) {
 /// Of the two the first, where there is one: without keywords they do the same, and it has less to ask.
 template <class Function>
 bool resolve_vectorcall(Function &function) {
-    if (dlsym(RTLD_DEFAULT, "PyObject_Vectorcall") != nullptr) {
-        return resolve("PyObject_Vectorcall", function);
+    if (resolve("PyObject_Vectorcall", function)) {
+        return true;
     }
+    PyErr_Clear();
     return resolve("PyObject_VectorcallDict", function);
 }
 

@@ -29,7 +29,7 @@ struct Runtime {
     PyObject *(*context_copy_current)();
     int (*context_enter)(PyObject *context);
     int (*context_exit)(PyObject *context);
-    /// Never with @keywords, which would be of another type on 3.10.
+    /// Never with @keywords: where 3.10 has no such function it is vectorcall_dict, which takes others.
     PyObject *(*vectorcall)(PyObject *callable, PyObject *const *arguments, std::size_t count,
                             PyObject *keywords);
     PyObject *(*vectorcall_dict)(PyObject *callable, PyObject *const *arguments, std::size_t count,
