@@ -1,7 +1,7 @@
-"""The C ABI as ctypes sees it: every struct and every function of aiomq.h, once.
+"""The C ABI as ctypes sees it: every struct and every function of aiomq.h, here or in `_abi_pool`.
 
-Here is what workers need; what only a pool's owner needs is in `_abi_pool`, since each struct and
-each function takes kilobytes of every process that knows it. These two are the only modules that
+There is what no worker needs, since each struct and each function takes kilobytes of every
+process that knows it. These two are the only modules that
 name the C library. They hold no behaviour: callers compare return codes themselves. Calls made
 through `lib` release the GIL; each costs 0.2 to 0.4 µs, so what runs once per item goes through
 `_bridge` instead.
@@ -178,10 +178,11 @@ class Job(Structure):
     )
 
 
-_handle = c_void_p
-_ret_handle = POINTER(c_void_p)
-_ret_address = POINTER(c_void_p)
-_ret_number = POINTER(c_uint32)
+# Types of arguments.
+handle = c_void_p
+ret_handle = POINTER(c_void_p)
+ret_address = POINTER(c_void_p)
+ret_number = POINTER(c_uint32)
 
 Functions: TypeAlias = "dict[str, tuple[str, Any, tuple[Any, ...]]]"
 
@@ -192,37 +193,37 @@ FUNCTIONS: Functions = {
     "strerror": ("0.1", c_char_p, (c_int,)),
     "outcome_name": ("0.1", c_char_p, (c_int,)),
     "version": ("0.1", c_char_p, ()),
-    "worker_open": ("0.1", c_int, (_ret_handle, c_void_p, c_size_t)),
-    "worker_close": ("0.1", None, (_ret_handle,)),
-    "worker_index": ("0.1", c_int, (_handle,)),
-    "worker_label": ("0.1", c_char_p, (_handle,)),
-    "worker_ready": ("0.1", c_int, (_handle,)),
-    "worker_abort": ("0.1", c_int, (_handle, c_char_p)),
-    "worker_fd": ("0.1", c_int, (_handle,)),
-    "worker_claim": ("0.1", c_int64, (_handle, POINTER(Job), c_size_t)),
-    "worker_start": ("0.1", c_int, (_handle, c_uint32, _ret_number)),
-    "worker_alloc": ("0.1", c_int, (_handle, c_uint32, c_uint64, _ret_address)),
-    "worker_complete": ("0.1", c_int, (_handle, c_uint32, POINTER(Item))),
-    "worker_next": ("0.1", c_int, (_handle, c_uint32, POINTER(Item), _ret_number)),
-    "worker_fail": ("0.1", c_int, (_handle, c_uint32, c_uint32, POINTER(Error))),
-    "worker_flush": ("0.1", c_int, (_handle,)),
-    "worker_cancelled": ("0.1", c_int, (_handle, _ret_number)),
-    "worker_sleep": ("0.1", c_int, (_handle, c_int)),
-    "worker_wake": ("0.1", c_int, (_handle, c_int)),
+    "worker_open": ("0.1", c_int, (ret_handle, c_void_p, c_size_t)),
+    "worker_close": ("0.1", None, (ret_handle,)),
+    "worker_index": ("0.1", c_int, (handle,)),
+    "worker_label": ("0.1", c_char_p, (handle,)),
+    "worker_ready": ("0.1", c_int, (handle,)),
+    "worker_abort": ("0.1", c_int, (handle, c_char_p)),
+    "worker_fd": ("0.1", c_int, (handle,)),
+    "worker_claim": ("0.1", c_int64, (handle, POINTER(Job), c_size_t)),
+    "worker_start": ("0.1", c_int, (handle, c_uint32, ret_number)),
+    "worker_alloc": ("0.1", c_int, (handle, c_uint32, c_uint64, ret_address)),
+    "worker_complete": ("0.1", c_int, (handle, c_uint32, POINTER(Item))),
+    "worker_next": ("0.1", c_int, (handle, c_uint32, POINTER(Item), ret_number)),
+    "worker_fail": ("0.1", c_int, (handle, c_uint32, c_uint32, POINTER(Error))),
+    "worker_flush": ("0.1", c_int, (handle,)),
+    "worker_cancelled": ("0.1", c_int, (handle, ret_number)),
+    "worker_sleep": ("0.1", c_int, (handle, c_int)),
+    "worker_wake": ("0.1", c_int, (handle, c_int)),
     "worker_function": (
         "0.1",
         c_int,
-        (_handle, c_uint32, POINTER(POINTER(c_char)), POINTER(c_size_t)),
+        (handle, c_uint32, POINTER(POINTER(c_char)), POINTER(c_size_t)),
     ),
-    "worker_concurrency": ("0.1", c_int, (_handle,)),
-    "worker_retire": ("0.1", c_int, (_handle,)),
-    "worker_enter": ("0.1", c_int, (_handle, c_uint32, c_uint32)),
-    "worker_submit": ("0.1", c_int, (_handle, c_uint32, c_uint32, POINTER(Task), c_char_p)),
-    "worker_collect": ("0.1", c_int64, (_handle, POINTER(Completion), c_size_t)),
-    "worker_cancel": ("0.1", c_int, (_handle, c_uint64)),
-    "worker_retain": ("0.1", c_int, (_handle, c_uint32, POINTER(c_uint64))),
-    "worker_release": ("0.1", c_int, (_handle, c_uint64)),
-    "worker_memory": ("0.1", c_int, (_handle, _ret_address, POINTER(c_uint64))),
+    "worker_concurrency": ("0.1", c_int, (handle,)),
+    "worker_retire": ("0.1", c_int, (handle,)),
+    "worker_enter": ("0.1", c_int, (handle, c_uint32, c_uint32)),
+    "worker_submit": ("0.1", c_int, (handle, c_uint32, c_uint32, POINTER(Task), c_char_p)),
+    "worker_collect": ("0.1", c_int64, (handle, POINTER(Completion), c_size_t)),
+    "worker_cancel": ("0.1", c_int, (handle, c_uint64)),
+    "worker_retain": ("0.1", c_int, (handle, c_uint32, POINTER(c_uint64))),
+    "worker_release": ("0.1", c_int, (handle, c_uint64)),
+    "worker_memory": ("0.1", c_int, (handle, ret_address, POINTER(c_uint64))),
 }
 
 

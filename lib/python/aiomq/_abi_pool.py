@@ -18,12 +18,7 @@ from ctypes import (
 )
 
 from aiomq import _abi
-from aiomq._abi import Completion, Item, Job, Task
-
-_handle = c_void_p
-_ret_handle = POINTER(c_void_p)
-_ret_address = POINTER(c_void_p)
-_ret_number = POINTER(c_uint32)
+from aiomq._abi import Completion, Item, Job, Task, handle, ret_address, ret_handle, ret_number
 
 
 class Event(Structure):
@@ -209,37 +204,37 @@ class TaskStats(Structure):
 # As _abi.FUNCTIONS.
 FUNCTIONS: _abi.Functions = {
     "pool_options_init": ("0.1", None, (POINTER(PoolOptions), c_size_t)),
-    "pool_create": ("0.1", c_int, (POINTER(PoolOptions), _ret_handle)),
-    "pool_destroy": ("0.1", None, (_ret_handle,)),
-    "pool_state": ("0.1", c_int, (_handle, c_void_p, c_size_t)),
-    "pool_fd": ("0.1", c_int, (_handle,)),
-    "pool_dispatch": ("0.1", c_int, (_handle,)),
-    "pool_wait": ("0.1", c_int, (_handle, c_uint64)),
-    "pool_function": ("0.1", c_int, (_handle, c_char_p, _ret_number)),
-    "pool_submit": ("0.1", c_int, (_handle, POINTER(Task), POINTER(c_uint64))),
-    "pool_submit_batch": ("0.1", c_int64, (_handle, POINTER(Task), c_size_t, POINTER(c_uint64))),
-    "pool_alloc": ("0.1", c_int, (_handle, c_uint64, _ret_address)),
-    "pool_free": ("0.1", c_int, (_handle, c_void_p)),
-    "pool_in_use": ("0.1", c_int, (_handle, c_void_p)),
-    "pool_memory": ("0.1", c_int, (_handle, _ret_address, POINTER(c_uint64))),
-    "pool_collect": ("0.1", c_int64, (_handle, POINTER(Completion), c_size_t)),
-    "pool_release": ("0.1", c_int, (_handle, c_uint64)),
-    "pool_cancel": ("0.1", c_int, (_handle, c_uint64)),
-    "pool_close": ("0.1", c_int, (_handle, c_uint32)),
-    "pool_queue": ("0.1", c_int, (_handle, c_char_p, _ret_number)),
-    "pool_terminate": ("0.1", c_int, (_handle,)),
-    "pool_join": ("0.1", c_int, (_handle, c_uint64)),
+    "pool_create": ("0.1", c_int, (POINTER(PoolOptions), ret_handle)),
+    "pool_destroy": ("0.1", None, (ret_handle,)),
+    "pool_state": ("0.1", c_int, (handle, c_void_p, c_size_t)),
+    "pool_fd": ("0.1", c_int, (handle,)),
+    "pool_dispatch": ("0.1", c_int, (handle,)),
+    "pool_wait": ("0.1", c_int, (handle, c_uint64)),
+    "pool_function": ("0.1", c_int, (handle, c_char_p, ret_number)),
+    "pool_submit": ("0.1", c_int, (handle, POINTER(Task), POINTER(c_uint64))),
+    "pool_submit_batch": ("0.1", c_int64, (handle, POINTER(Task), c_size_t, POINTER(c_uint64))),
+    "pool_alloc": ("0.1", c_int, (handle, c_uint64, ret_address)),
+    "pool_free": ("0.1", c_int, (handle, c_void_p)),
+    "pool_in_use": ("0.1", c_int, (handle, c_void_p)),
+    "pool_memory": ("0.1", c_int, (handle, ret_address, POINTER(c_uint64))),
+    "pool_collect": ("0.1", c_int64, (handle, POINTER(Completion), c_size_t)),
+    "pool_release": ("0.1", c_int, (handle, c_uint64)),
+    "pool_cancel": ("0.1", c_int, (handle, c_uint64)),
+    "pool_close": ("0.1", c_int, (handle, c_uint32)),
+    "pool_queue": ("0.1", c_int, (handle, c_char_p, ret_number)),
+    "pool_terminate": ("0.1", c_int, (handle,)),
+    "pool_join": ("0.1", c_int, (handle, c_uint64)),
     "run_options_init": ("0.1", None, (POINTER(RunOptions), c_size_t)),
-    "worker_run": ("0.1", c_int, (_handle, POINTER(RunOptions))),
-    "worker_event_base": ("0.1", c_void_p, (_handle,)),
-    "view_open": ("0.1", c_int, (c_int, _ret_handle)),
-    "pool_view": ("0.1", c_int, (_handle, _ret_handle)),
-    "view_close": ("0.1", None, (_ret_handle,)),
-    "view_pool": ("0.1", c_int, (_handle, POINTER(PoolStats))),
-    "view_queue": ("0.1", c_int, (_handle, c_uint32, POINTER(QueueStats))),
-    "view_worker": ("0.1", c_int, (_handle, c_uint32, POINTER(WorkerStats))),
-    "view_task": ("0.1", c_int, (_handle, c_uint32, POINTER(TaskStats))),
-    "view_event": ("0.1", c_int, (_handle, c_uint64, POINTER(Event))),
+    "worker_run": ("0.1", c_int, (handle, POINTER(RunOptions))),
+    "worker_event_base": ("0.1", c_void_p, (handle,)),
+    "view_open": ("0.1", c_int, (c_int, ret_handle)),
+    "pool_view": ("0.1", c_int, (handle, ret_handle)),
+    "view_close": ("0.1", None, (ret_handle,)),
+    "view_pool": ("0.1", c_int, (handle, POINTER(PoolStats))),
+    "view_queue": ("0.1", c_int, (handle, c_uint32, POINTER(QueueStats))),
+    "view_worker": ("0.1", c_int, (handle, c_uint32, POINTER(WorkerStats))),
+    "view_task": ("0.1", c_int, (handle, c_uint32, POINTER(TaskStats))),
+    "view_event": ("0.1", c_int, (handle, c_uint64, POINTER(Event))),
 }
 
 lib = _abi.lib

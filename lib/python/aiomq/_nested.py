@@ -23,9 +23,9 @@ from aiomq import _abi
 from aiomq._bridge_types import EncodeError, TooLarge
 from aiomq._calls import PoolCalls
 from aiomq._chunks import AHEAD
+from aiomq._completion import decode_completion
 from aiomq._encode import encode_arguments, encode_chunk
 from aiomq._item import Item
-from aiomq._pure import _decode_completion
 from aiomq._reference import Function, name_of, sharing
 from aiomq._task import Task
 from aiomq._trouble import NO_ROOM, call_error, item_error
@@ -120,7 +120,7 @@ class Hub:
                 raise OSError(-count, "aiomq_worker_collect: " + _text(count))
             for completion in completions[:count]:
                 try:
-                    entry = _decode_completion(completion)
+                    entry = decode_completion(completion)
                 finally:
                     lib.aiomq_worker_release(self.worker, completion.loan)
                 self._deliver(*entry)
