@@ -101,6 +101,13 @@ async def test_batches_are_read_as_they_are_wanted() -> None:
                 break
 
 
+async def test_a_range_may_be_longer_than_memory() -> None:
+    async with Pool(1) as pool:
+        async for total in pool.map_batches(sum, range(2**80), batchsize=10):
+            assert total == 45
+            break
+
+
 async def test_an_error_is_the_result_of_its_batch() -> None:
     async with Pool(1) as pool:
         results = await pool.map_batches(batching.refuse_three, range(9), 3, return_exceptions=True)

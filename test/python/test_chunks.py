@@ -26,7 +26,14 @@ def test_a_chunk_grows_to_its_time_step_by_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("item_ns", "ahead"), [(5 * TARGET_NS, AHEAD), (1000, AHEAD), (122, 2 * AHEAD), (1, 16)]
+    ("item_ns", "ahead"),
+    [
+        (5 * TARGET_NS, AHEAD),
+        (TARGET_NS * 11 // 20, AHEAD),
+        (1000, AHEAD),
+        (122, 2 * AHEAD),
+        (1, 16),
+    ],
 )
 def test_workers_have_time_ahead_of_them(item_ns: int, ahead: int) -> None:
     pace = pace_of(item_ns)

@@ -11,12 +11,12 @@ from collections.abc import (
     Iterable,
     Iterator,
     Sequence,
-    Sized,
 )
 from itertools import islice
 from typing import Any
 
 from aiomq._result import PoolResult, T
+from aiomq._source import length
 
 _COPIED = (list, tuple, set, frozenset, dict)  # the caller may change these meanwhile
 _SLICED = (range, array)
@@ -38,13 +38,15 @@ class Batches:
         self._iterable = iterable
         if isinstance(iterable, _COPIED):
             self._sequence = list(iterable)
-        elif isinstance(iterable, _SLICED) or hasattr(iterable, "__array__"):
+        elif hasattr(iterable, "__array__") or (
+            isinstance(iterable, _SLICED) and length(iterable) is not None
+        ):
             self._sequence = iterable
 
     def __iter__(self) -> Iterator[Any]:
         if self._sequence is not None:
             return self._slices(len(self._sequence))
-        left = len(self._iterable) if isinstance(self._iterable, Sized) else None
+        left = length(self._iterable)
         return self._lists(iter(self._iterable), left)
 
     def _slices(self, end: int) -> Iterator[Any]:
@@ -104,7 +106,7 @@ def batches_of(iterable: Any, size: int | Size) -> Batches | AsyncBatches:
     how: Size = (lambda _left: size) if isinstance(size, int) else size
     if isinstance(iterable, AsyncIterable) and not isinstance(iterable, Iterable):
         return AsyncBatches(iterable, how)
-    if isinstance(size, int) and hasattr(iterable, "__len__"):
+    if isinstance(size, int) and length(iterable) is not None:
         return EvenBatches(iterable, size)
     return Batches(iterable, how)
 

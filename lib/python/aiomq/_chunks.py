@@ -39,7 +39,7 @@ class Pace:
         fitting = TARGET_NS * self._items / self._ns
         wanted = min(fitting, self._size * _GROWTH)
         self._size = max(1, int(min(wanted, MAX_ITEMS)))
-        self._ahead = max(AHEAD, int(min(AHEAD * wanted / self._size, _MOST_AHEAD)))
+        self._ahead = max(AHEAD, int(min(AHEAD * wanted / MAX_ITEMS, _MOST_AHEAD)))
         # What is remembered weighs no more than some chunks do, so that the newest count. Small
         # chunks, as at the end of a map, weigh little: most of their time is not their items'.
         if self._ns > _MEMORY_NS:

@@ -19,6 +19,7 @@ from aiomq._batches import batches_of, blame
 from aiomq._chunks import Pace, shrunk
 from aiomq._map import Map, MapOptions
 from aiomq._reference import Folding
+from aiomq._source import length
 
 if TYPE_CHECKING:
     from aiomq._options import Options
@@ -74,7 +75,7 @@ class Reduction(Map):
         self._before = 0  # items of the chunks that are submitted
         self._merged = 0
         self._reduced = 0  # items of the chunks that came back
-        self._calls = len(iterable) if hasattr(iterable, "__len__") else None
+        self._calls = length(iterable)
         size: Any = how.chunksize or self._next_size
         super().__init__(
             dispatcher,

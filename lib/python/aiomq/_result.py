@@ -112,7 +112,8 @@ class PoolResult(Map, Generic[T]):
         return self._fed - self._next + len(self._values) - self._position
 
     def _ahead(self) -> int:
-        return self._sizer.ahead if self._gathering else super()._ahead()
+        sized = self._gathering and self._how.chunksize is None
+        return self._sizer.ahead if sized else super()._ahead()
 
     def _lag(self) -> int:
         return self._held() if self._iterating else 0

@@ -15,7 +15,7 @@ from typing import Any
 _COPIED = (list, tuple, set, frozenset, dict)  # the caller may change these while the map runs
 
 
-def _length(iterable: Iterable[Any]) -> int | None:
+def length(iterable: Iterable[Any]) -> int | None:
     """How many items there are, if that is known and less than 2**63."""
     try:
         return len(iterable) if isinstance(iterable, Sized) else None
@@ -41,7 +41,7 @@ class Source:
             self.total = len(self.buffer)
             self.ended = True
         else:
-            self.total = _length(iterable)
+            self.total = length(iterable)
             if type(iterable) is range and self.total is not None:
                 self._range = iterable  # stays one: nobody here needs objects of its numbers
             else:
