@@ -1,4 +1,4 @@
-"""What the Python package believes of the C ABI (`_abi`, `_abi_pool`) against the compiler."""
+"""What the Python package believes of the C ABI (`_abi`, `_abi_full`) against the compiler."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from aiomq import _abi, _abi_pool
+from aiomq import _abi, _abi_full
 
 TREE = Path(__file__).resolve().parents[2]
 HEADER = TREE / "include" / "aiomq" / "aiomq.h"
 STRUCTS = {
     name: value
-    for module in (_abi, _abi_pool)
+    for module in (_abi, _abi_full)
     for name, value in vars(module).items()
     if isinstance(value, type)
     and issubclass(value, ctypes.Structure)
     and value.__module__ == module.__name__
 }
-FUNCTIONS = _abi.FUNCTIONS | _abi_pool.FUNCTIONS
+FUNCTIONS = _abi.FUNCTIONS | _abi_full.FUNCTIONS
 SCALARS = {
     "void": None,
     "int": ctypes.c_int,
@@ -102,7 +102,7 @@ def test_every_function_is_declared_as_in_the_header() -> None:
         for result, name, arguments in declared
     }
     assert set(header) == set(FUNCTIONS)
-    assert len(FUNCTIONS) == len(_abi.FUNCTIONS) + len(_abi_pool.FUNCTIONS)
+    assert len(FUNCTIONS) == len(_abi.FUNCTIONS) + len(_abi_full.FUNCTIONS)
     for name, (_, result, arguments) in FUNCTIONS.items():
         c_result, c_arguments = header[name]
         assert_same(name, c_result, result)
@@ -120,8 +120,8 @@ def test_modules_take_the_library_from_where_its_functions_have_types() -> None:
         own = re.search(r"^_?lib = (_abi\w*)\.lib$", source, flags=re.MULTILINE)
         for prefix, name in re.findall(r"(?:(_abi\w*)\.)?\b_?lib\.aiomq_(\w+)", source):
             module = prefix or (own[1] if own else "")
-            # _abi_pool is the whole: who has it has loaded _abi, too.
-            known = FUNCTIONS if module == "_abi_pool" else _abi.FUNCTIONS
+            # _abi_full is the whole: who has it has loaded _abi, too.
+            known = FUNCTIONS if module == "_abi_full" else _abi.FUNCTIONS
             assert name in known, f"{path.name}: {name} of {module or 'nothing'}"
             checked += 1
     assert checked > 50

@@ -17,10 +17,10 @@ import bridge_worker
 import pytest
 from codec_variants import PLAIN, same
 
-from aiomq import _abi, _abi_pool, _bridge, _pure
+from aiomq import _abi, _abi_full, _bridge, _pure
 from aiomq._bridge import DecodeFailure, EncodeError, RemoteFailure, TooLarge
 
-lib = _abi_pool.lib
+lib = _abi_full.lib
 HERE = Path(__file__).parent
 
 
@@ -56,7 +56,7 @@ class Dispatcher:
         argv = (ctypes.c_char_p * 4)(sys.executable.encode(), b"-c", code.encode(), None)
         entries = [f"{name}={value}".encode() for name, value in environment.items()]
         text = ctypes.create_string_buffer(4096)
-        created = _abi_pool.PoolOptions()
+        created = _abi_full.PoolOptions()
         lib.aiomq_pool_options_init(ctypes.byref(created), ctypes.sizeof(created))
         created.workers = 1
         created.argv = argv

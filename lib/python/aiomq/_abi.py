@@ -1,10 +1,9 @@
-"""The C ABI as ctypes sees it: every struct and every function of aiomq.h, here or in `_abi_pool`.
+"""The C ABI as ctypes sees it: every struct and every function of aiomq.h, here or in `_abi_full`.
 
-There is what no worker needs, since each struct and each function takes kilobytes of every
-process that knows it. These two are the only modules that
-name the C library. They hold no behaviour: callers compare return codes themselves. Calls made
-through `lib` release the GIL; each costs 0.2 to 0.4 µs, so what runs once per item goes through
-`_bridge` instead.
+Here is what every worker needs; each struct and each function takes kilobytes of every process that
+knows it. These two are the only modules that name the C library. They hold no behaviour: callers
+compare return codes themselves. Calls made through `lib` release the GIL; each costs 0.2 to 0.4 µs,
+so what runs once per item goes through `_bridge` instead.
 
 Pool and worker handles are plain integers here (the address that C gave us).
 """
@@ -16,15 +15,11 @@ import os
 from ctypes import (
     POINTER,
     Structure,
-    Union,
     c_char,
     c_char_p,
-    c_double,
     c_int,
-    c_int32,
     c_int64,
     c_size_t,
-    c_ubyte,
     c_uint16,
     c_uint32,
     c_uint64,
@@ -87,77 +82,6 @@ ITEMS_MAX = 65536
 QUEUES_MAX = 16
 
 
-class ItemValue(Union):
-    """union inside aiomq_item."""
-
-    _fields_ = (("integer", c_int64), ("real", c_double), ("data", c_void_p))
-
-
-class Item(Structure):
-    """aiomq_item: one result."""
-
-    _fields_ = (
-        ("index", c_uint32),
-        ("status", c_uint16),
-        ("kind", c_uint16),
-        ("bytes", c_uint64),
-        ("value", ItemValue),
-    )
-
-
-class Error(Structure):
-    """aiomq_error: a decoded error."""
-
-    _fields_ = (
-        ("type", c_char_p),
-        ("message", c_char_p),
-        ("traceback", c_char_p),
-        ("pickled", c_void_p),
-        ("pickled_bytes", c_size_t),
-        ("exit_status", c_int32),
-        ("signal", c_int32),
-        ("pid", c_int32),
-    )
-
-
-class Task(Structure):
-    """aiomq_task: what submit takes."""
-
-    _fields_ = (
-        ("struct_bytes", c_uint32),
-        ("flags", c_uint32),
-        ("function", c_uint32),
-        ("kind", c_uint16),
-        ("queue", c_uint16),
-        ("items", c_uint32),
-        ("retries", c_uint32),
-        ("user", c_uint64),
-        ("integer", c_int64),
-        ("payload", c_void_p),
-        ("payload_bytes", c_uint64),
-        ("key", c_uint64),
-        ("start_within_ns", c_uint64),
-        ("timeout_ns", c_uint64),
-    )
-
-
-class Completion(Structure):
-    """aiomq_completion: finished items of one task."""
-
-    _fields_ = (
-        ("task_id", c_uint64),
-        ("user", c_uint64),
-        ("items", POINTER(Item)),
-        ("item_count", c_uint32),
-        ("items_left", c_uint32),
-        ("attempt", c_uint32),
-        ("worker", c_uint32),
-        ("loan", c_uint64),
-        ("item", Item),
-        ("bytes", c_ubyte * 40),
-    )
-
-
 class Job(Structure):
     """aiomq_job: a claimed task."""
 
@@ -189,23 +113,14 @@ Functions: TypeAlias = "dict[str, tuple[str, Any, tuple[Any, ...]]]"
 # name without "aiomq_" -> (since, result, arguments).
 # Held against header, map and man pages by test/abi.
 FUNCTIONS: Functions = {
-    "error_decode": ("0.1", c_int, (POINTER(Item), c_void_p, c_size_t, POINTER(Error))),
     "strerror": ("0.1", c_char_p, (c_int,)),
-    "outcome_name": ("0.1", c_char_p, (c_int,)),
-    "version": ("0.1", c_char_p, ()),
     "worker_open": ("0.1", c_int, (ret_handle, c_void_p, c_size_t)),
-    "worker_close": ("0.1", None, (ret_handle,)),
     "worker_index": ("0.1", c_int, (handle,)),
     "worker_label": ("0.1", c_char_p, (handle,)),
     "worker_ready": ("0.1", c_int, (handle,)),
     "worker_abort": ("0.1", c_int, (handle, c_char_p)),
     "worker_fd": ("0.1", c_int, (handle,)),
     "worker_claim": ("0.1", c_int64, (handle, POINTER(Job), c_size_t)),
-    "worker_start": ("0.1", c_int, (handle, c_uint32, ret_number)),
-    "worker_alloc": ("0.1", c_int, (handle, c_uint32, c_uint64, ret_address)),
-    "worker_complete": ("0.1", c_int, (handle, c_uint32, POINTER(Item))),
-    "worker_next": ("0.1", c_int, (handle, c_uint32, POINTER(Item), ret_number)),
-    "worker_fail": ("0.1", c_int, (handle, c_uint32, c_uint32, POINTER(Error))),
     "worker_flush": ("0.1", c_int, (handle,)),
     "worker_cancelled": ("0.1", c_int, (handle, ret_number)),
     "worker_sleep": ("0.1", c_int, (handle, c_int)),
@@ -217,10 +132,6 @@ FUNCTIONS: Functions = {
     ),
     "worker_concurrency": ("0.1", c_int, (handle,)),
     "worker_retire": ("0.1", c_int, (handle,)),
-    "worker_enter": ("0.1", c_int, (handle, c_uint32, c_uint32)),
-    "worker_submit": ("0.1", c_int, (handle, c_uint32, c_uint32, POINTER(Task), c_char_p)),
-    "worker_collect": ("0.1", c_int64, (handle, POINTER(Completion), c_size_t)),
-    "worker_cancel": ("0.1", c_int, (handle, c_uint64)),
     "worker_retain": ("0.1", c_int, (handle, c_uint32, POINTER(c_uint64))),
     "worker_release": ("0.1", c_int, (handle, c_uint64)),
     "worker_memory": ("0.1", c_int, (handle, ret_address, POINTER(c_uint64))),

@@ -7,7 +7,7 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiomq import _abi, _abi_pool, _bridge
+from aiomq import _abi_full, _bridge
 from aiomq._bridge_types import TooLarge
 from aiomq._options import NONE
 from aiomq._trouble import NO_ROOM, raise_for
@@ -51,7 +51,7 @@ class Backlog:
 
     def submit(self, dispatcher: Submitter, address: int) -> None:
         """Submit calls in order, as far as there is room. Cancelled ones are dropped."""
-        call = _abi.Task()
+        call = _abi_full.Task()
         call.struct_bytes = ctypes.sizeof(call)
         call.items = 1
         number = ctypes.c_uint64()
@@ -71,7 +71,7 @@ class Backlog:
                 call.user = dispatcher.user_of(call.function)
                 call.payload = ctypes.cast(ctypes.c_char_p(payload), ctypes.c_void_p)
                 call.payload_bytes = len(payload)
-                outcome = _abi_pool.lib.aiomq_pool_submit(
+                outcome = _abi_full.lib.aiomq_pool_submit(
                     address, ctypes.byref(call), ctypes.byref(number)
                 )
                 if outcome in NO_ROOM and dispatcher.can_wait(outcome):

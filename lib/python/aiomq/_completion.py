@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from aiomq import _abi
+from aiomq import _abi, _abi_full
 from aiomq._bridge_types import DecodeFailure, RemoteFailure
 from aiomq._decode import decode_value
 from aiomq._words import damaged
@@ -15,7 +15,7 @@ from aiomq._words import damaged
 Entry = tuple[int, int, int, int, "list[Any] | None", "list[tuple[int, int, Any]] | None"]
 
 
-def decode_completion(completion: _abi.Completion) -> Entry:
+def decode_completion(completion: _abi_full.Completion) -> Entry:
     """What became of each item; an item that can't be decoded has a DecodeFailure for its value."""
     failed = False
     others: list[tuple[int, int, Any]] = []
@@ -37,7 +37,7 @@ def decode_completion(completion: _abi.Completion) -> Entry:
     return *head, [value for _, _, value in sorted(others, key=lambda other: other[0])], None
 
 
-def _decode_item(item: _abi.Item) -> Any:
+def _decode_item(item: _abi_full.Item) -> Any:
     kind = item.kind
     if kind == _abi.KIND_NONE:
         return None
@@ -59,11 +59,11 @@ def _decode_item(item: _abi.Item) -> Any:
     raise damaged("a result of unknown kind")
 
 
-def _decode_error(item: _abi.Item) -> RemoteFailure:
+def _decode_error(item: _abi_full.Item) -> RemoteFailure:
     size = item.bytes + 64
     buffer = (ctypes.c_uint64 * (size // 8 + 1))()
-    error = _abi.Error()
-    if _abi.lib.aiomq_error_decode(ctypes.byref(item), buffer, size, ctypes.byref(error)) != 0:
+    error = _abi_full.Error()
+    if _abi_full.lib.aiomq_error_decode(ctypes.byref(item), buffer, size, ctypes.byref(error)) != 0:
         raise damaged("not an error")
     pickled = ctypes.string_at(error.pickled, error.pickled_bytes) if error.pickled else None
     return RemoteFailure(

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from aiomq import _abi, _abi_pool, _checks, _main, _start
+from aiomq import _abi, _abi_full, _checks, _main, _start
 from aiomq._board import Board
 from aiomq._depot import Depot
 from aiomq._group import Group
@@ -17,7 +17,7 @@ from aiomq._logs import Logs, levels
 from aiomq._stuck import SIGNAL, Stacks
 from aiomq._trouble import create_error
 
-lib = _abi_pool.lib
+lib = _abi_full.lib
 logger = logging.getLogger("aiomq")
 
 _MEMORY_MIN = 1 << 18
@@ -73,7 +73,7 @@ class Started(NamedTuple):
 
 def create(wanted: Wanted) -> Started:
     """Start a pool; does not wait for its workers. Raises what Pool() documents."""
-    options = _abi_pool.PoolOptions()
+    options = _abi_full.PoolOptions()
     lib.aiomq_pool_options_init(ctypes.byref(options), ctypes.sizeof(options))
     options.flags = _abi.POOL_NOWAIT
     _checks.size("childconcurrency", wanted.childconcurrency, 1)
@@ -98,7 +98,7 @@ def create(wanted: Wanted) -> Started:
     options.argv = _strings(_start.command())
     options.queues = _strings([name.encode(errors="replace") for name in queues])
     options.queue_count = len(queues)
-    options.groups = (_abi_pool.Group * len(groups))(
+    options.groups = (_abi_full.Group * len(groups))(
         *(_group(group, wanted, queues) for group in groups)
     )
     options.group_count = len(groups)
@@ -125,7 +125,7 @@ def create(wanted: Wanted) -> Started:
 
 
 def _create(
-    options: _abi_pool.PoolOptions, setup: _start.Setup, label: str
+    options: _abi_full.PoolOptions, setup: _start.Setup, label: str
 ) -> tuple[int, Board, Stacks, Depot, Logs | None]:
     """Call aiomq_pool_create(); raises what its error means."""
     text = ctypes.create_string_buffer(4096)
@@ -159,7 +159,7 @@ def _create(
     return address.value, board, stacks, depot, logs
 
 
-def _set_scalars(options: _abi_pool.PoolOptions, wanted: Wanted, workers: int) -> None:
+def _set_scalars(options: _abi_full.PoolOptions, wanted: Wanted, workers: int) -> None:
     if wanted.capacity is not None:
         options.capacity = _checks.size("capacity", wanted.capacity, 1, _abi.CAPACITY_MAX)
     if wanted.max_memory is not None:
@@ -210,9 +210,9 @@ def _groups(wanted: Wanted, usable: int, queues: list[str]) -> list[Group]:
     return groups
 
 
-def _group(group: Group, wanted: Wanted, queues: list[str]) -> _abi_pool.Group:
+def _group(group: Group, wanted: Wanted, queues: list[str]) -> _abi_full.Group:
     """As C wants it."""
-    result = _abi_pool.Group(struct_bytes=ctypes.sizeof(_abi_pool.Group), workers=group.processes)
+    result = _abi_full.Group(struct_bytes=ctypes.sizeof(_abi_full.Group), workers=group.processes)
     if group.name is not None:
         result.name = group.name.encode(errors="replace")
     if group.program is not None:
@@ -248,4 +248,4 @@ def _log_function(label: str) -> object:
         level = _LEVELS.get(entry.kind, logging.DEBUG)
         logger.log(level, "%s: %s", label, entry.text.decode(errors="replace"))
 
-    return _abi_pool.LogFunction(log)
+    return _abi_full.LogFunction(log)

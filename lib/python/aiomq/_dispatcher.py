@@ -18,7 +18,7 @@ from collections.abc import Coroutine
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from aiomq import _abi, _abi_pool, _bridge
+from aiomq import _abi, _abi_full, _bridge
 from aiomq._submitter import Life, Submitter
 from aiomq._trouble import raise_for
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aiomq._outpost import Outpost
     from aiomq._task import Task
 
-lib = _abi_pool.lib
+lib = _abi_full.lib
 
 _COLLECT = 64  # completions taken in one go
 _SLICE_NS = 3_000_000  # then other callbacks of the loop get a turn

@@ -9,14 +9,14 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from aiomq import _abi_pool, _bridge
+from aiomq import _abi_full, _bridge
 from aiomq._loans import LENT_SHARE, Lender
 
 if TYPE_CHECKING:
     from aiomq._create import Started
     from aiomq._share import Shared
 
-lib = _abi_pool.lib
+lib = _abi_full.lib
 
 
 class Handle:

@@ -19,7 +19,7 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from aiomq import _abi
+from aiomq import _abi, _abi_full
 from aiomq._bridge_types import EncodeError, TooLarge
 from aiomq._calls import PoolCalls
 from aiomq._chunks import AHEAD
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aiomq._options import Options
     from aiomq._pump import Pump
 
-lib = _abi.lib
+lib = _abi_full.lib
 
 _COLLECT = 16
 _NOWHERE = "current_pool() was called outside of a pool's task"
@@ -113,7 +113,7 @@ class Hub:
 
     def turn(self) -> None:
         """Deliver what has come, and submit what waits for room."""
-        completions = (_abi.Completion * _COLLECT)()
+        completions = (_abi_full.Completion * _COLLECT)()
         while True:
             count = lib.aiomq_worker_collect(self.worker, completions, _COLLECT)
             if count < 0:
@@ -300,8 +300,8 @@ class NestedDispatcher:
         payload: bytes,
         options: Options | None,
     ) -> int:
-        task = _abi.Task(
-            struct_bytes=ctypes.sizeof(_abi.Task),
+        task = _abi_full.Task(
+            struct_bytes=ctypes.sizeof(_abi_full.Task),
             flags=_abi.TASK_PROGRESS if kind == _abi.KIND_CHUNK else 0,
             kind=kind,
             items=items,

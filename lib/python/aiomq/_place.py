@@ -11,13 +11,13 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from aiomq import _abi_pool, _bridge
+from aiomq import _abi_full, _bridge
 from aiomq._mapping import PAGE, Mapping, memory_of
 
 if TYPE_CHECKING:
     from aiomq._handle import Handle
 
-lib = _abi_pool.lib
+lib = _abi_full.lib
 
 _ROOM = 1024  # bytes for the message, at least
 

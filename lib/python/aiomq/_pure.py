@@ -7,7 +7,7 @@ import errno
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from aiomq import _abi, _abi_pool
+from aiomq import _abi, _abi_full
 from aiomq._board import Tally
 from aiomq._bridge_types import TooLarge
 from aiomq._completion import Entry, decode_completion
@@ -16,7 +16,7 @@ from aiomq._encode import encode_arguments, encode_chunk, encode_value
 if TYPE_CHECKING:
     from aiomq._report import Report
 
-_lib = _abi_pool.lib
+_lib = _abi_full.lib
 _BATCH = 64
 
 tallies: dict[int, Tally] = {}  # by pool
@@ -91,8 +91,8 @@ def _submit(
     taken_ns: int,
 ) -> int:
     data = ctypes.c_char_p(payload)
-    task = _abi.Task(
-        struct_bytes=ctypes.sizeof(_abi.Task),
+    task = _abi_full.Task(
+        struct_bytes=ctypes.sizeof(_abi_full.Task),
         flags=flags,
         function=function,
         kind=kind,
@@ -121,7 +121,7 @@ def collect(pool: int, limit: int, lend: object = None) -> list[Entry]:
     entries: list[Entry] = []
     tally = tallies.get(pool)
     while limit > 0:
-        completions = (_abi.Completion * min(_BATCH, limit))()
+        completions = (_abi_full.Completion * min(_BATCH, limit))()
         count = _lib.aiomq_pool_collect(pool, completions, len(completions))
         if count < 0 and entries:
             break  # what was taken before must not be lost; the next call will tell
@@ -152,7 +152,7 @@ def collect(pool: int, limit: int, lend: object = None) -> list[Entry]:
 
 def complete_item(worker: int, job: int, index: int, status: int, value: object) -> int:
     """As aiomq_worker_complete(). Raises EncodeError, TooLarge."""
-    item = _abi.Item(index=index, status=status)
+    item = _abi_full.Item(index=index, status=status)
     kind = type(value)
     data = None
     if value is None:
@@ -190,7 +190,7 @@ def _encode_result(value: Any) -> tuple[int, bytes]:
 def fail_item(worker: int, job: int, index: int, report: Report) -> int:
     """As aiomq_worker_fail()."""
     texts = (text.encode("utf-8", "backslashreplace") for text in report[:3])
-    error = _abi.Error(*texts, exit_status=-1)
+    error = _abi_full.Error(*texts, exit_status=-1)
     if report.pickled is not None:
         error.pickled = ctypes.cast(ctypes.c_char_p(report.pickled), ctypes.c_void_p).value
         error.pickled_bytes = len(report.pickled)

@@ -14,7 +14,7 @@ from time import monotonic_ns
 from types import CoroutineType, NoneType
 from typing import TYPE_CHECKING, Any
 
-from aiomq import _abi
+from aiomq import _abi, _abi_full
 from aiomq._bridge_types import as_coroutine
 from aiomq._decode import Arguments
 from aiomq._item import NOBODY
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aiomq._bridge import Owner
     from aiomq._report import Report
 
-_lib = _abi.lib
+_lib = _abi_full.lib
 _OVER, _ALL_STARTED, _PERMITS_USED, _DEADLINE = range(4)
 
 _RETURNED, _RAISED, _SUSPENDED = range(3)

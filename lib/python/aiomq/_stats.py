@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from aiomq import _abi_pool, _board
+from aiomq import _abi_full, _board
 from aiomq._board import Board
 
-lib = _abi_pool.lib
+lib = _abi_full.lib
 
 _POOL_STATES = ("starting", "running", "closing", "ended", "broken")
 _WORKER_STATES = ("absent", "starting", "running", "failed", "retiring")
@@ -175,7 +175,7 @@ def stats_of(address: int, board: Board) -> PoolStats:
     view = ctypes.c_void_p()
     _check(lib.aiomq_pool_view(address, ctypes.byref(view)))
     try:
-        pool = _read(_abi_pool.PoolStats, lib.aiomq_view_pool, view)
+        pool = _read(_abi_full.PoolStats, lib.aiomq_view_pool, view)
         return PoolStats(
             label=_text(pool.label),
             state=_POOL_STATES[pool.state],
@@ -223,14 +223,14 @@ def _times(cells: list[int], histogram: int, total: int) -> Times:
 
 
 def _queue(view: ctypes.c_void_p, number: int) -> QueueStats:
-    queue = _read(_abi_pool.QueueStats, lib.aiomq_view_queue, view, number)
+    queue = _read(_abi_full.QueueStats, lib.aiomq_view_queue, view, number)
     return QueueStats(
         name=_text(queue.name), oldest=queue.oldest_ns / 1e9, **_same(QueueStats, queue)
     )
 
 
 def _worker(view: ctypes.c_void_p, number: int) -> WorkerStats:
-    worker = _read(_abi_pool.WorkerStats, lib.aiomq_view_worker, view, number)
+    worker = _read(_abi_full.WorkerStats, lib.aiomq_view_worker, view, number)
     return WorkerStats(
         state=_WORKER_STATES[worker.state],
         group=_text(worker.group_name),

@@ -17,7 +17,7 @@ import weakref
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from aiomq import _abi, _abi_pool, _bridge
+from aiomq import _abi, _abi_full, _bridge
 from aiomq._backlog import Backlog, Waiting
 from aiomq._chunks import ChunkSizer
 from aiomq._handle import Handle
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from aiomq._stats import PoolStats
     from aiomq._stream import Stream
 
-lib = _abi_pool.lib
+lib = _abi_full.lib
 
 
 class Life:

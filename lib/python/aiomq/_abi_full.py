@@ -1,4 +1,8 @@
-"""The C ABI, the part that no worker needs: pools, views, native handlers. See `_abi`."""
+"""The C ABI, what an ordinary worker does without. See `_abi`.
+
+Pools, views and native handlers; and items and nested tasks, which the codec deals with or which
+few workers submit.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,94 @@ from ctypes import (
     CFUNCTYPE,
     POINTER,
     Structure,
+    Union,
     c_char,
     c_char_p,
+    c_double,
     c_int,
     c_int32,
     c_int64,
     c_size_t,
+    c_ubyte,
+    c_uint16,
     c_uint32,
     c_uint64,
     c_void_p,
 )
 
 from aiomq import _abi
-from aiomq._abi import Completion, Item, Job, Task, handle, ret_address, ret_handle, ret_number
+from aiomq._abi import Job, handle, ret_address, ret_handle, ret_number
+
+
+class ItemValue(Union):
+    """union inside aiomq_item."""
+
+    _fields_ = (("integer", c_int64), ("real", c_double), ("data", c_void_p))
+
+
+class Item(Structure):
+    """aiomq_item: one result."""
+
+    _fields_ = (
+        ("index", c_uint32),
+        ("status", c_uint16),
+        ("kind", c_uint16),
+        ("bytes", c_uint64),
+        ("value", ItemValue),
+    )
+
+
+class Error(Structure):
+    """aiomq_error: a decoded error."""
+
+    _fields_ = (
+        ("type", c_char_p),
+        ("message", c_char_p),
+        ("traceback", c_char_p),
+        ("pickled", c_void_p),
+        ("pickled_bytes", c_size_t),
+        ("exit_status", c_int32),
+        ("signal", c_int32),
+        ("pid", c_int32),
+    )
+
+
+class Task(Structure):
+    """aiomq_task: what submit takes."""
+
+    _fields_ = (
+        ("struct_bytes", c_uint32),
+        ("flags", c_uint32),
+        ("function", c_uint32),
+        ("kind", c_uint16),
+        ("queue", c_uint16),
+        ("items", c_uint32),
+        ("retries", c_uint32),
+        ("user", c_uint64),
+        ("integer", c_int64),
+        ("payload", c_void_p),
+        ("payload_bytes", c_uint64),
+        ("key", c_uint64),
+        ("start_within_ns", c_uint64),
+        ("timeout_ns", c_uint64),
+    )
+
+
+class Completion(Structure):
+    """aiomq_completion: finished items of one task."""
+
+    _fields_ = (
+        ("task_id", c_uint64),
+        ("user", c_uint64),
+        ("items", POINTER(Item)),
+        ("item_count", c_uint32),
+        ("items_left", c_uint32),
+        ("attempt", c_uint32),
+        ("worker", c_uint32),
+        ("loan", c_uint64),
+        ("item", Item),
+        ("bytes", c_ubyte * 40),
+    )
 
 
 class Event(Structure):
@@ -203,6 +282,19 @@ class TaskStats(Structure):
 
 # As _abi.FUNCTIONS.
 FUNCTIONS: _abi.Functions = {
+    "error_decode": ("0.1", c_int, (POINTER(Item), c_void_p, c_size_t, POINTER(Error))),
+    "outcome_name": ("0.1", c_char_p, (c_int,)),
+    "version": ("0.1", c_char_p, ()),
+    "worker_close": ("0.1", None, (ret_handle,)),
+    "worker_start": ("0.1", c_int, (handle, c_uint32, ret_number)),
+    "worker_alloc": ("0.1", c_int, (handle, c_uint32, c_uint64, ret_address)),
+    "worker_complete": ("0.1", c_int, (handle, c_uint32, POINTER(Item))),
+    "worker_next": ("0.1", c_int, (handle, c_uint32, POINTER(Item), ret_number)),
+    "worker_fail": ("0.1", c_int, (handle, c_uint32, c_uint32, POINTER(Error))),
+    "worker_enter": ("0.1", c_int, (handle, c_uint32, c_uint32)),
+    "worker_submit": ("0.1", c_int, (handle, c_uint32, c_uint32, POINTER(Task), c_char_p)),
+    "worker_collect": ("0.1", c_int64, (handle, POINTER(Completion), c_size_t)),
+    "worker_cancel": ("0.1", c_int, (handle, c_uint64)),
     "pool_options_init": ("0.1", None, (POINTER(PoolOptions), c_size_t)),
     "pool_create": ("0.1", c_int, (POINTER(PoolOptions), ret_handle)),
     "pool_destroy": ("0.1", None, (ret_handle,)),
