@@ -287,6 +287,24 @@ def die_on_two(value: int) -> int:
     return value
 
 
+class DiesWhenDropped:
+    """Becomes an int where it is unpickled; its end is that of its process."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (self.value,)
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_after_forty(value: int) -> Any:
+    """Item 40 has its outcome, and then the worker dies; the others run elsewhere."""
+    return DiesWhenDropped(value) if value == 40 else value
+
+
 async def through_pair(pair: tuple[str, str]) -> str:
     """Through a gate; see gate.py."""
     return await gate.through(*pair)

@@ -331,6 +331,12 @@ async def test_a_worker_that_dies_is_a_result_too() -> None:
         assert isinstance(values[2], aiomq.WorkerDied)
 
 
+async def test_an_item_has_not_started_while_the_result_before_it_is_dropped() -> None:
+    async with Pool(1) as pool:
+        assert await pool.map(calls.die_after_forty, range(100), chunksize=100) == list(range(100))
+        assert pool.stats().restarts == 1
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 
