@@ -147,19 +147,25 @@ class Withdrawn : public testing::Test {
 }  // namespace
 
 // The other queue's worker is brought to where it is when it has looked at the wrong moment: asleep, with
-// a hint in its ring, and nobody about to wake it.
+// a hint in its ring, and nobody about to wake it. An audit that comes late finds the hint, too: then all
+// is done again.
 TEST_F(Withdrawn, TasksThatFillARingDoNotLetAnotherQueuesWorkerSleepOn) {
-    wait_for_sleep();
-    const std::uint64_t audits = pool.pool_stats().audits;
-    aiomq_test::stop(memory->record(kOther).pid);
-    const auto id = submit_to(kOther, "nothing");
-    auto &head = memory->head(kOther);
-    head.store_seq(head.load_seq() + 1);
-    kill(memory->record(kOther).pid, SIGCONT);
-    wait_for_audit(audits);
-    wait_for_sleep();
-    head.store_seq(head.load_seq() - 1);
-    fill();
+    std::uint64_t id = 0;
+    for (int attempt = 0; attempt < 20; ++attempt) {
+        wait_for_sleep();
+        const std::uint64_t audits = pool.pool_stats().audits;
+        aiomq_test::stop(memory->record(kOther).pid);
+        id = submit_to(kOther, "nothing");
+        auto &head = memory->head(kOther);
+        head.store_seq(head.load_seq() + 1);
+        kill(memory->record(kOther).pid, SIGCONT);
+        wait_for_audit(audits);
+        wait_for_sleep();
+        head.store_seq(head.load_seq() - 1);
+        fill();
+        if (memory->hints(kOther) == 1) break;
+        wait_for(id);
+    }
     ASSERT_EQ(memory->hints(kOther), 1U);
     const std::uint64_t sent = pool.pool_stats().wakeups_sent;
     submit_one();
@@ -177,10 +183,11 @@ TEST_F(Withdrawn, TasksThatFillARingDelayNoOtherQueue) {
     int late = 0;
     for (std::uint32_t round = 1; round <= rounds && late < 2; ++round) {
         wait_for_sleep();
-        const std::uint64_t audits = pool.pool_stats().audits;
+        const aiomq_pool_stats before = pool.pool_stats();
         const std::uint64_t cycles = random.below(300000);
         submit_to(kOther, "until_round", std::to_string(round) + " " + std::to_string(cycles));
-        wait_for_audit(audits);
+        // A worker that somebody else has just woken is not looked after.
+        if (pool.pool_stats().wakeups_sent > before.wakeups_sent) wait_for_audit(before.audits);
         pool.wait_until([&] { return pool.worker_stats(kOther).running == 1; });
         const auto id = submit_to(kOther, "nothing");
         fill();

@@ -12,6 +12,7 @@
 #include <filesystem>
 
 #include "clock.hpp"
+#include "process.hpp"
 #include "sandbox.hpp"
 
 extern char **environ;
@@ -597,10 +598,27 @@ aiomq_pool_stats TestPool::pool_stats() {
     return stats;
 }
 
+/// For the message of a test that fails.
+std::string TestPool::figures() {
+    const aiomq_pool_stats stats = pool_stats();
+    std::string text = "; audits " + std::to_string(stats.audits) + ", wake-ups " +
+                       std::to_string(stats.wakeups_sent) + " sent, " +
+                       std::to_string(stats.wakeups_elided) + " elided";
+    for (std::uint32_t worker = 0; worker < stats.workers; ++worker) {
+        const aiomq_worker_stats one = worker_stats(worker);
+        text += "; worker " + std::to_string(worker) + ": pid " + std::to_string(one.pid) + " (" +
+                state_of(one.pid) + "), state " + std::to_string(one.state) + ", sleeping " +
+                std::to_string(one.sleeping) + ", started " + std::to_string(one.started) +
+                ", completed " + std::to_string(one.completed) + ", running " +
+                std::to_string(one.running) + ", woken " + std::to_string(one.wakeups);
+    }
+    return text;
+}
+
 void TestPool::wait_until(const std::function<bool()> &done) {
     const std::uint64_t end = now_ns() + 20'000'000'000;
     while (!done()) {
-        ASSERT_LT(now_ns(), end) << "what the test waits for did not happen";
+        ASSERT_LT(now_ns(), end) << "what the test waits for did not happen" << figures();
         pollfd entry{aiomq_pool_fd(pool_), POLLIN, 0};
         poll(&entry, 1, 2);
         aiomq_pool_dispatch(pool_);

@@ -133,6 +133,7 @@ class TestPool {
     /// The kind of the newest event about a worker; 0 when there is none among the last.
     std::uint32_t last_event_of(std::uint32_t worker);
     aiomq_pool_stats pool_stats();
+    std::string figures();
     /// Blocks on the fd until @done says so. Fails the test after 20 s.
     void wait_until(const std::function<bool()> &done);
     /// To the process in a worker's place; waits for one while the place is empty.
