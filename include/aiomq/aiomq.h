@@ -752,11 +752,17 @@ typedef struct aiomq_run_options {
     uint32_t concurrency;                     /**< items running at once at most; default 1 */
     uint32_t reserved;                        /**< 0 */
     struct event_base *base;                  /**< a libevent loop to use; default: its own */
-    void (*cancel)(void *user, uint32_t job); /**< optional: stop a job's running items */
+    /** Optional: stop running items of a job: @item, whose time is over, or, when @item is UINT32_MAX, all
+     *  of them, since the job is cancelled. */
+    void (*cancel)(void *user, uint32_t job, uint32_t item);
     void *cancel_user;
     /** Receives each finished nested task; give its loan back with aiomq_worker_release(). */
     void (*answer)(void *user, const aiomq_completion *completion);
     void *answer_user;
+    /** Optional: finds the handler for a name that is not in the table. 0 with *@ret_handler set, whose
+     *  name and user stay; anything else: there is none. Asked once for each name. */
+    int (*resolve)(void *user, const char *name, size_t name_bytes, aiomq_handler *ret_handler);
+    void *resolve_user;
 } aiomq_run_options;
 
 /** aiomq_run_options_init() - fill @options with the defaults. Since: 0.1 */
@@ -765,7 +771,10 @@ void aiomq_run_options_init(aiomq_run_options *options, size_t struct_bytes);
 /**
  * aiomq_worker_run() - ready(), then serve tasks on a libevent loop until the pool ends.
  *
- * Blocks. A task whose function is not in the table gets an ERROR outcome that names it.
+ * Blocks. A task whose function is not in the table gets an ERROR outcome that names it. Inside of it, in
+ * handlers and in events of its loop, aiomq_worker_complete(), fail and submit never say -ENOMEM: what
+ * there is no room for now is kept, and done when there is. A result that can never fit becomes an error
+ * of the type "aiomq.ResultTooLarge".
  * Return: 0: the pool was closed and is drained; or -EINVAL (a bad option), -EBADMSG, -ENOMEM.
  * Since: 0.1
  */
@@ -773,6 +782,12 @@ int aiomq_worker_run(aiomq_worker *worker, const aiomq_run_options *options);
 
 /** aiomq_worker_event_base() - the loop of aiomq_worker_run(), for handlers; NULL outside. Since: 0.1 */
 struct event_base *aiomq_worker_event_base(aiomq_worker *worker);
+
+/* ---------------------------------------------------------------------------------------------
+ * Values: arguments and results that every language understands
+ * ------------------------------------------------------------------------------------------- */
+
+#include <aiomq/value.h>
 
 /* ---------------------------------------------------------------------------------------------
  * View: looking at a pool from outside

@@ -6,19 +6,15 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <memory>
-#include <new>
 #include <string_view>
-#include <system_error>
 
+#include "edge.hpp"
 #include "pool.hpp"
 #include "run.hpp"
 #include "stats.hpp"
 #include "supervisor.hpp"
 #include "worker.hpp"
-
-#define AIOMQ_EXPORT extern "C" __attribute__((visibility("default")))
 
 struct aiomq_pool {
     std::unique_ptr<aiomq::Pool> pool;
@@ -38,27 +34,12 @@ namespace {
 /// Set while this process was started as a worker and has opened (or tried to open) its handle.
 bool worker_opened = false;
 
-/// Runs @call; what it throws becomes an errno.
-template <typename Call>
-auto guarded(Call call) -> decltype(call()) {
-    using Returned = decltype(call());
-    try {
-        return call();
-    } catch (const std::bad_alloc &) {
-        return static_cast<Returned>(-ENOMEM);
-    } catch (const std::system_error &error) {
-        return static_cast<Returned>(-error.code().value());
-    } catch (const std::exception &) {
-        return static_cast<Returned>(-EIO);
-    }
-}
-
 template <typename Call>
 auto with_pool(aiomq_pool *pool, Call call) -> decltype(call(*pool->pool)) {
     using Returned = decltype(call(*pool->pool));
     if (pool == nullptr) return static_cast<Returned>(-EINVAL);
     if (pool->pool->forked()) return static_cast<Returned>(-ECHILD);
-    return guarded([&] { return call(*pool->pool); });
+    return aiomq::guarded([&] { return call(*pool->pool); });
 }
 
 template <typename Call>
@@ -66,7 +47,7 @@ auto with_worker(aiomq_worker *worker, Call call) -> decltype(call(*worker->work
     using Returned = decltype(call(*worker->worker));
     if (worker == nullptr) return static_cast<Returned>(-EINVAL);
     if (worker->worker->forked()) return static_cast<Returned>(-ECHILD);
-    return guarded([&] { return call(*worker->worker); });
+    return aiomq::guarded([&] { return call(*worker->worker); });
 }
 
 void put_text(char *buffer, std::size_t bytes, std::string_view text) {
@@ -123,7 +104,7 @@ AIOMQ_EXPORT int aiomq_error_decode(const aiomq_item *item, void *buffer, size_t
     if (item == nullptr || buffer == nullptr || ret_error == nullptr ||
         item->kind != AIOMQ_KIND_ERROR || item->value.data == nullptr)
         return -EINVAL;
-    return guarded([&] {
+    return aiomq::guarded([&] {
         aiomq::ErrorText text;
         const int error =
             aiomq::read_error(item->value.data, item->bytes, buffer, buffer_bytes, text);
@@ -210,7 +191,7 @@ AIOMQ_EXPORT void aiomq_pool_options_init(aiomq_pool_options *options, size_t st
 AIOMQ_EXPORT int aiomq_pool_create(const aiomq_pool_options *options, aiomq_pool **ret_pool) {
     if (options == nullptr || ret_pool == nullptr) return -EINVAL;
     std::string text;
-    const int error = guarded([&] { return create_pool(*options, ret_pool, text); });
+    const int error = aiomq::guarded([&] { return create_pool(*options, ret_pool, text); });
     // A struct of another size has its text buffer who knows where.
     if (options->struct_bytes == sizeof *options)
         put_error_text(options->error_text, options->error_text_bytes, text, error);
@@ -338,7 +319,7 @@ AIOMQ_EXPORT int aiomq_worker_open(aiomq_worker **ret_worker, char *error_text,
     if (ret_worker == nullptr) return -EINVAL;
     if (worker_opened) return -EALREADY;
     std::string text;
-    const int error = guarded([&] {
+    const int error = aiomq::guarded([&] {
         auto handle = std::make_unique<aiomq_worker>();
         if (const int failure = aiomq::Worker::open(handle->worker, text); failure != 0)
             return failure;
@@ -401,7 +382,10 @@ AIOMQ_EXPORT int aiomq_worker_alloc(aiomq_worker *worker, uint32_t job, uint64_t
 
 AIOMQ_EXPORT int aiomq_worker_complete(aiomq_worker *worker, uint32_t job, const aiomq_item *item) {
     if (item == nullptr) return -EINVAL;
-    return with_worker(worker, [&](aiomq::Worker &self) { return self.complete(job, *item); });
+    return with_worker(worker, [&](aiomq::Worker &self) {
+        return self.run_loop != nullptr ? self.run_loop->finish(job, *item)
+                                        : self.complete(job, *item);
+    });
 }
 
 AIOMQ_EXPORT int aiomq_worker_next(aiomq_worker *worker, uint32_t job, const aiomq_item *item,
@@ -425,7 +409,8 @@ AIOMQ_EXPORT int aiomq_worker_fail(aiomq_worker *worker, uint32_t job, uint32_t 
         text.traceback = view(error->traceback);
         if (error->pickled != nullptr)
             text.pickled = {static_cast<const char *>(error->pickled), error->pickled_bytes};
-        return self.fail(job, item, text);
+        return self.run_loop != nullptr ? self.run_loop->finish_with(job, item, text)
+                                        : self.fail(job, item, text);
     });
 }
 
@@ -472,7 +457,8 @@ AIOMQ_EXPORT int aiomq_worker_submit(aiomq_worker *worker, uint32_t job, uint32_
     const std::size_t bytes = strnlen(function, aiomq::kMaxNameBytes + 1);
     if (bytes > aiomq::kMaxNameBytes) return -EINVAL;
     return with_worker(worker, [&](aiomq::Worker &self) {
-        return self.submit(job, item, *task, {function, bytes});
+        return self.run_loop != nullptr ? self.run_loop->submit(job, item, *task, {function, bytes})
+                                        : self.submit(job, item, *task, {function, bytes});
     });
 }
 
@@ -484,7 +470,10 @@ AIOMQ_EXPORT int64_t aiomq_worker_collect(aiomq_worker *worker, aiomq_completion
 }
 
 AIOMQ_EXPORT int aiomq_worker_cancel(aiomq_worker *worker, uint64_t user) {
-    return with_worker(worker, [&](aiomq::Worker &self) { return self.cancel_nested(user); });
+    return with_worker(worker, [&](aiomq::Worker &self) {
+        return self.run_loop != nullptr ? self.run_loop->cancel_nested(user)
+                                        : self.cancel_nested(user);
+    });
 }
 
 AIOMQ_EXPORT int aiomq_worker_retain(aiomq_worker *worker, uint32_t job, uint64_t *ret_loan) {
@@ -528,7 +517,7 @@ AIOMQ_EXPORT struct event_base *aiomq_worker_event_base(aiomq_worker *worker) {
 
 AIOMQ_EXPORT int aiomq_view_open(int fd, aiomq_view **ret_view) {
     if (fd < 0 || ret_view == nullptr) return -EINVAL;
-    return guarded([&] {
+    return aiomq::guarded([&] {
         auto handle = std::make_unique<aiomq_view>();
         const int error = aiomq::View::open(fd, handle->view);
         if (error == 0) *ret_view = handle.release();

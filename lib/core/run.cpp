@@ -2,6 +2,7 @@
 
 #include <event2/event.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <memory>
@@ -84,6 +85,7 @@ int RunLoop::run() {
     if (!timeouts.sound()) return -ENOMEM;
     timeouts_ = &timeouts;
     worker_.loop = base;
+    worker_.run_loop = this;
     int error = 0;
     while (error == 0 && !ended_) {
         error = serve();
@@ -114,6 +116,7 @@ int RunLoop::run() {
         blocked_ = false;
     }
     worker_.loop = nullptr;
+    worker_.run_loop = nullptr;
     return error;
 }
 
@@ -122,6 +125,7 @@ bool RunLoop::may_start() const { return !blocked_ && worker_.running() < concur
 /// Runs what is there for a slice of time. 1: there may be more; 0: nothing to start now; or -errno.
 int RunLoop::serve() {
     if (const int error = retry_held(); error != 0) return error < 0 ? error : 0;
+    if (retry_tasks()) return 0;
     std::uint64_t end = 0;
     for (unsigned count = 1; may_start(); ++count) {
         const aiomq_job *job = nullptr;
@@ -188,9 +192,8 @@ int RunLoop::run_item(const aiomq_job &job, std::uint32_t item) {
 }
 
 /// Completes now, or as soon as there is room. What can never fit becomes an error.
-int RunLoop::complete(std::uint32_t job, const aiomq_item &item) {
+int RunLoop::finish(std::uint32_t job, const aiomq_item &item) {
     const int error = worker_.complete(job, item);
-    if (error >= 0) return 0;
     if (error == -ENOMEM) {
         const auto *data = static_cast<const unsigned char *>(item.value.data);
         Held held{job, item, {}};
@@ -199,11 +202,15 @@ int RunLoop::complete(std::uint32_t job, const aiomq_item &item) {
         blocked_ = true;
         return 0;
     }
-    if (error == -EMSGSIZE) return refuse(job, item);
+    return error == -EMSGSIZE ? refuse(job, item) : error;
+}
+
+int RunLoop::complete(std::uint32_t job, const aiomq_item &item) {
+    const int error = finish(job, item);
     if (error == -EINVAL)
         return fail(job, item.index, "aiomq.BadResult",
                     "the handler's result has an unknown status or kind, or bytes without data");
-    return error;
+    return error < 0 ? error : 0;
 }
 
 int RunLoop::fail(std::uint32_t job, std::uint32_t item, const std::string &type,
@@ -211,8 +218,14 @@ int RunLoop::fail(std::uint32_t job, std::uint32_t item, const std::string &type
     ErrorText text;
     text.type = type;
     text.message = message;
+    const int error = finish_with(job, item, text);
+    return error < 0 ? error : 0;
+}
+
+int RunLoop::finish_with(std::uint32_t job, std::uint32_t item, const ErrorText &given) {
+    const ErrorText text = bounded(given);
     const int error = worker_.fail(job, item, text);
-    if (error != -ENOMEM) return error < 0 ? error : 0;
+    if (error != -ENOMEM) return error;
     aiomq_item held{};
     held.index = item;
     held.status = AIOMQ_ERROR;
@@ -256,10 +269,57 @@ int RunLoop::retry_held() {
     return 0;
 }
 
+int RunLoop::submit(std::uint32_t job, std::uint32_t item, const aiomq_task &task,
+                    std::string_view function) {
+    const int error = held_tasks_.empty() ? worker_.submit(job, item, task, function) : -ENOMEM;
+    if (error != -ENOMEM) return error;
+    const auto *payload = static_cast<const unsigned char *>(task.payload);
+    HeldTask held{job, item, task, std::string(function), {}};
+    if (payload != nullptr) held.payload.assign(payload, payload + task.payload_bytes);
+    held_tasks_.push_back(std::move(held));
+    blocked_ = true;
+    return 0;
+}
+
+int RunLoop::cancel_nested(std::uint64_t user) {
+    const auto held =
+        std::ranges::find(held_tasks_, user, [](const HeldTask &entry) { return entry.task.user; });
+    if (held == held_tasks_.end()) return worker_.cancel_nested(user);
+    refused_.emplace_back(user, AIOMQ_CANCELLED);
+    held_tasks_.erase(held);
+    return 0;
+}
+
+/// True: still no room.
+bool RunLoop::retry_tasks() {
+    while (!held_tasks_.empty()) {
+        HeldTask &held = held_tasks_.front();
+        if (held.task.payload != nullptr) held.task.payload = held.payload.data();
+        const int error = worker_.submit(held.job, held.item, held.task, held.function);
+        if (error == -ENOMEM) {
+            blocked_ = true;
+            return true;
+        }
+        if (error < 0) refused_.emplace_back(held.task.user, AIOMQ_POOL_CLOSED);
+        held_tasks_.pop_front();
+    }
+    return false;
+}
+
 /// True: there were answers, so that items may go on.
 bool RunLoop::take_answers() {
     if (options_.answer == nullptr) return false;
     bool any = false;
+    for (; !refused_.empty(); any = true) {
+        aiomq_completion answer{};
+        answer.user = refused_.front().first;
+        answer.item.status = static_cast<std::uint16_t>(refused_.front().second);
+        answer.items = &answer.item;
+        answer.item_count = 1;
+        answer.worker = AIOMQ_NO_WORKER;
+        refused_.pop_front();
+        options_.answer(options_.answer_user, &answer);
+    }
     for (aiomq_completion answer; worker_.collect(&answer, 1) == 1; any = true)
         options_.answer(options_.answer_user, &answer);
     return any;
@@ -268,7 +328,7 @@ bool RunLoop::take_answers() {
 int RunLoop::take_cancels() {
     std::uint32_t job = 0;
     while (worker_.cancelled(job) == 1) {
-        if (options_.cancel != nullptr) options_.cancel(options_.cancel_user, job);
+        if (options_.cancel != nullptr) options_.cancel(options_.cancel_user, job, UINT32_MAX);
         // Nothing more of it starts: this ends the job if nothing runs either.
         aiomq_item withdrawn{};
         withdrawn.status = AIOMQ_CANCELLED;
@@ -285,13 +345,17 @@ int RunLoop::take_cancels() {
 const aiomq_handler *RunLoop::handler_of(std::uint32_t function) {
     if (function < handlers_.size() && handlers_[function] != nullptr) return handlers_[function];
     const std::string name = name_of(function);
-    for (std::size_t i = 0; i < options_.handler_count; ++i) {
-        if (name != options_.handlers[i].name) continue;
-        if (function >= handlers_.size()) handlers_.resize(function + 1);
-        handlers_[function] = &options_.handlers[i];
-        return handlers_[function];
-    }
-    return nullptr;
+    const aiomq_handler *found = nullptr;
+    for (std::size_t i = 0; i < options_.handler_count && found == nullptr; ++i)
+        if (name == options_.handlers[i].name) found = &options_.handlers[i];
+    if (aiomq_handler handler{};
+        found == nullptr && options_.resolve != nullptr &&
+        options_.resolve(options_.resolve_user, name.data(), name.size(), &handler) == 0)
+        found = &resolved_.emplace_back(handler);
+    if (found == nullptr) return nullptr;
+    if (function >= handlers_.size()) handlers_.resize(function + 1);
+    handlers_[function] = found;
+    return found;
 }
 
 std::string RunLoop::name_of(std::uint32_t function) {

@@ -5,6 +5,9 @@
 #pragma once
 
 #include <deque>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "timeouts.hpp"
@@ -18,6 +21,12 @@ class RunLoop {
 
     /// Serves tasks until the pool ends. 0, or -errno.
     int run();
+    /// As those of Worker, but what there is no room for is kept and done later.
+    int finish(std::uint32_t job, const aiomq_item &item);
+    int finish_with(std::uint32_t job, std::uint32_t item, const ErrorText &error);
+    int submit(std::uint32_t job, std::uint32_t item, const aiomq_task &task,
+               std::string_view function);
+    int cancel_nested(std::uint64_t user);
 
   private:
     /// An outcome that the arena had no room for yet.
@@ -27,6 +36,15 @@ class RunLoop {
         std::vector<unsigned char> data;
     };
 
+    /// A nested task likewise.
+    struct HeldTask {
+        std::uint32_t job;
+        std::uint32_t item;
+        aiomq_task task;
+        std::string function;
+        std::vector<unsigned char> payload;
+    };
+
     int serve();
     int run_item(const aiomq_job &job, std::uint32_t item);
     int complete(std::uint32_t job, const aiomq_item &item);
@@ -34,6 +52,7 @@ class RunLoop {
              const std::string &message);
     int refuse(std::uint32_t job, const aiomq_item &item);
     int retry_held();
+    bool retry_tasks();
     int take_cancels();
     bool take_answers();
     const aiomq_handler *handler_of(std::uint32_t function);
@@ -58,7 +77,11 @@ class RunLoop {
     std::uint32_t concurrency_;                    ///< the group's, or else the program's
     std::vector<const aiomq_handler *> handlers_;  ///< by function number
     std::vector<std::uint32_t> backlog_;           ///< claimed jobs with items not started yet
+    std::deque<aiomq_handler> resolved_;           ///< of names that are not in the table
     std::deque<Held> held_;
+    std::deque<HeldTask> held_tasks_;
+    std::deque<std::pair<std::uint64_t, int>>
+        refused_;                   ///< held tasks that will not run: user, outcome
     Timeouts *timeouts_ = nullptr;  ///< while run() is running
     bool blocked_ = false;          ///< no room for outcomes: wait for releases
     bool ended_ = false;

@@ -44,7 +44,7 @@ void Timeouts::on_time() {
         const Entry entry = entries_.front();
         std::ranges::pop_heap(entries_, std::ranges::greater{}, &Entry::due_ns);
         entries_.pop_back();
-        if (runs(entry)) options_.cancel(options_.cancel_user, entry.job);
+        if (runs(entry)) options_.cancel(options_.cancel_user, entry.job, entry.item);
     }
     arm();
 }

@@ -100,6 +100,8 @@ class Worker {
     std::uint32_t running() const { return running_ - waiting_; }
     /// The libevent loop while run() serves tasks (see run.hpp).
     event_base *loop = nullptr;
+    /// What keeps that for which there is no room, likewise.
+    class RunLoop *run_loop = nullptr;
 
   private:
     /// The private half of a claimed slot.

@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 
 TREE = Path(__file__).resolve().parents[2]
-HEADER = TREE / "include" / "aiomq" / "aiomq.h"
+HEADERS = sorted((TREE / "include" / "aiomq").glob("*.h"))
 MAP = TREE / "lib" / "core" / "aiomq.map"
 MANUAL = TREE / "man"
 PAGES = sorted(MANUAL.glob("*.[137]"))
 FUNCTION_PAGES = sorted(MANUAL.glob("*.3"))
 ENVIRONMENT = {"AIOMQ_WORKER", "AIOMQ_WORKER_INDEX", "AIOMQ_LIBRARY_PATH", "AIOMQ_PURE"}
+
+
+def headers() -> str:
+    return "\n".join(header.read_text(encoding="utf-8") for header in HEADERS)
 
 
 def without_comments(text: str) -> str:
@@ -24,7 +28,7 @@ def without_comments(text: str) -> str:
 
 def header_prototypes() -> dict[str, str]:
     """Function name → its prototype with single spaces, without names of what it returns."""
-    text = without_comments(HEADER.read_text(encoding="utf-8"))
+    text = without_comments(headers())
     text = re.sub(r"^\s*#.*?(?<!\\)$", "", text, flags=re.MULTILINE)
     found: dict[str, str] = {}
     for match in re.finditer(
@@ -127,7 +131,7 @@ def test_errors_of_a_page_are_those_of_the_header(page: Path) -> None:
 
 def function_comments() -> dict[str, str]:
     """Function name → the comment before its declaration."""
-    text = HEADER.read_text(encoding="utf-8")
+    text = headers()
     found: dict[str, str] = {}
     for match in re.finditer(
         r"/\*\*((?:(?!\*/).)*)\*/\s*([\w\s*]*?)\b(aiomq_\w+)\([^()]*\);", text, flags=re.DOTALL
@@ -145,7 +149,7 @@ def test_every_function_has_a_comment_that_begins_with_its_name() -> None:
 
 
 def test_constants_of_the_header_that_pages_name_exist() -> None:
-    text = without_comments(HEADER.read_text(encoding="utf-8"))
+    text = without_comments(headers())
     for page in PAGES:
         body = re.sub(r"^\.Dt .*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
         for name in re.findall(r"\bAIOMQ_[A-Z][A-Z_0-9]+\b", body):

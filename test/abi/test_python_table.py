@@ -1,4 +1,4 @@
-"""What the Python package believes of the C ABI (`_abi`, `_abi_full`) against the compiler."""
+"""What the Python package believes of the C ABI (`_abi`, …) against the compiler."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Any
 
 import pytest
 
-from aiomq import _abi, _abi_full
+from aiomq import _abi, _abi_full, _abi_value
 
 TREE = Path(__file__).resolve().parents[2]
-HEADER = TREE / "include" / "aiomq" / "aiomq.h"
+HEADERS = sorted((TREE / "include" / "aiomq").glob("*.h"))
+MODULES = (_abi, _abi_full, _abi_value)
 STRUCTS = {
     name: value
-    for module in (_abi, _abi_full)
+    for module in MODULES
     for name, value in vars(module).items()
     if isinstance(value, type)
     and issubclass(value, ctypes.Structure)
     and value.__module__ == module.__name__
 }
-FUNCTIONS = _abi.FUNCTIONS | _abi_full.FUNCTIONS
+FUNCTIONS = {name: row for module in MODULES for name, row in module.FUNCTIONS.items()}
 SCALARS = {
     "void": None,
     "int": ctypes.c_int,
@@ -31,7 +32,12 @@ SCALARS = {
     "uint64_t": ctypes.c_uint64,
     "int64_t": ctypes.c_int64,
     "size_t": ctypes.c_size_t,
+    "double": ctypes.c_double,
 }
+
+
+def headers() -> str:
+    return "\n".join(header.read_text(encoding="utf-8") for header in HEADERS)
 
 
 def c_name(struct: str) -> str:
@@ -77,7 +83,7 @@ def test_a_struct_has_the_compilers_layout(tmp_path: Path, struct: str) -> None:
 
 
 def test_every_struct_of_the_header_is_there() -> None:
-    text = re.sub(r"/\*.*?\*/", " ", HEADER.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"/\*.*?\*/", " ", headers(), flags=re.DOTALL)
     defined = set(re.findall(r"^}\s*(aiomq_\w+);", text, flags=re.MULTILINE))
     assert {c_name(name) for name in STRUCTS} == defined
 
@@ -95,14 +101,14 @@ def test_constants_have_the_headers_values(tmp_path: Path) -> None:
 
 
 def test_every_function_is_declared_as_in_the_header() -> None:
-    text = re.sub(r"/\*.*?\*/", " ", HEADER.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"/\*.*?\*/", " ", headers(), flags=re.DOTALL)
     declared = re.findall(r"^(\w[\w\s]*?[\s*]+)aiomq_(\w+)\(([^()]*)\);", text, flags=re.MULTILINE)
     header = {
         name: (result.strip(), [] if arguments.strip() == "void" else arguments.split(","))
         for result, name, arguments in declared
     }
     assert set(header) == set(FUNCTIONS)
-    assert len(FUNCTIONS) == len(_abi.FUNCTIONS) + len(_abi_full.FUNCTIONS)
+    assert len(FUNCTIONS) == sum(len(module.FUNCTIONS) for module in MODULES)
     for name, (_, result, arguments) in FUNCTIONS.items():
         c_result, c_arguments = header[name]
         assert_same(name, c_result, result)
@@ -134,6 +140,6 @@ def assert_same(function: str, c_type: str, kind: Any) -> None:
     assert kind is not None and ctypes.sizeof(kind) == ctypes.sizeof(ctypes.c_void_p), function
     pointer = isinstance(kind, type) and issubclass(kind, ctypes._Pointer)
     assert pointer or kind in (ctypes.c_void_p, ctypes.c_char_p), (function, c_type)
-    target = c_type.replace("const", "").replace("*", "").strip()
+    target = re.sub(r"\b(const|struct)\b|\*", "", c_type).strip()
     if pointer and kind._type_ in STRUCTS.values():
         assert target == c_name(kind._type_.__name__), (function, c_type)

@@ -34,7 +34,7 @@ int wait_for_cancel(const aiomq_call *call, aiomq_item *) {
     waiting().emplace(call->job->job, *call);
     return 1;
 }
-void cancel(void *, std::uint32_t job) {
+void cancel(void *, std::uint32_t job, std::uint32_t) {
     const auto found = waiting().find(job);
     if (found == waiting().end()) return;
     aiomq_item item{};

@@ -139,7 +139,7 @@ void start_nap(const Run &run) {
 }
 
 /// A job was cancelled, or the time of one of its items is over.
-void cancel(void *, std::uint32_t job) {
+void cancel(void *, std::uint32_t job, std::uint32_t) {
     for (auto place = napping.find(job); place != napping.end(); place = napping.find(job)) {
         const Run run = *place->second;
         event_free(place->second->timer);

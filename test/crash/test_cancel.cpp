@@ -30,7 +30,7 @@ int wait_for_cancel(const aiomq_call *call, aiomq_item *) {
     return 1;
 }
 
-void end_cancelled(void *, std::uint32_t job) {
+void end_cancelled(void *, std::uint32_t job, std::uint32_t) {
     for (const Running &entry : std::exchange(running, {})) {
         if (entry.job != job) {
             running.push_back(entry);

@@ -28,7 +28,7 @@ int wait_for_cancel(const aiomq_call *call, aiomq_item *) {
     return 1;
 }
 
-void end_cancelled(void *, std::uint32_t job) {
+void end_cancelled(void *, std::uint32_t job, std::uint32_t) {
     aiomq_item item{};
     item.status = AIOMQ_CANCELLED;
     if (aiomq_worker_complete(waiting_worker, job, &item) < 0) abort();

@@ -90,7 +90,7 @@ int cancellable(const aiomq_call *call, aiomq_item *) {
     return 1;
 }
 
-void cancel(void *, std::uint32_t job) {
+void cancel(void *, std::uint32_t job, std::uint32_t) {
     for (const Kept &entry : std::exchange(kept, {})) {
         if (entry.job != job) {
             kept.push_back(entry);

@@ -178,8 +178,8 @@ std::vector<aiomq_handler> &bodies() {
 }
 
 /// What OnCancel has set.
-void (*&cancel_hook())(void *, std::uint32_t) {
-    static void (*hook)(void *, std::uint32_t) = nullptr;
+void (*&cancel_hook())(void *, std::uint32_t, std::uint32_t) {
+    static void (*hook)(void *, std::uint32_t, std::uint32_t) = nullptr;
     return hook;
 }
 
@@ -282,7 +282,7 @@ MoreBodies::MoreBodies(std::initializer_list<aiomq_handler> more) {
     bodies().insert(bodies().end(), more);
 }
 
-OnCancel::OnCancel(void (*cancel)(void *, std::uint32_t)) { cancel_hook() = cancel; }
+OnCancel::OnCancel(void (*cancel)(void *, std::uint32_t, std::uint32_t)) { cancel_hook() = cancel; }
 
 Answers::Answers(void (*function)(void *, const aiomq_completion *)) {
     answer_function() = function;

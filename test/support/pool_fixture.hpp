@@ -30,7 +30,7 @@ struct MoreBodies {
 };
 /// Calls @cancel for each job whose running items are to stop: `const OnCancel kCancel(function);`.
 struct OnCancel {
-    explicit OnCancel(void (*cancel)(void *user, std::uint32_t job));
+    explicit OnCancel(void (*cancel)(void *user, std::uint32_t job, std::uint32_t item));
 };
 /// Has finished nested tasks given to @function in the workers: `const Answers kAnswers{function};`.
 struct Answers {

@@ -175,7 +175,7 @@ class Call(Structure):
 
 
 HandlerFunction = CFUNCTYPE(c_int, POINTER(Call), POINTER(Item))
-CancelFunction = CFUNCTYPE(None, c_void_p, c_uint32)
+CancelFunction = CFUNCTYPE(None, c_void_p, c_uint32, c_uint32)
 AnswerFunction = CFUNCTYPE(None, c_void_p, POINTER(Completion))
 
 
@@ -183,6 +183,9 @@ class Handler(Structure):
     """aiomq_handler."""
 
     _fields_ = (("name", c_char_p), ("function", HandlerFunction), ("user", c_void_p))
+
+
+ResolveFunction = CFUNCTYPE(c_int, c_void_p, c_char_p, c_size_t, POINTER(Handler))
 
 
 class RunOptions(Structure):
@@ -200,6 +203,8 @@ class RunOptions(Structure):
         ("cancel_user", c_void_p),
         ("answer", AnswerFunction),
         ("answer_user", c_void_p),
+        ("resolve", ResolveFunction),
+        ("resolve_user", c_void_p),
     )
 
 

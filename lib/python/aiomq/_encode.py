@@ -53,7 +53,7 @@ class _TooLarge(Exception):
 
 
 class _Writer:
-    """Writes values into a message, in the order of lib/python/codec/writer.cpp."""
+    """Writes values into a message, in the order of lib/core/value_writer.cpp."""
 
     def __init__(self) -> None:
         self.builder = Builder()

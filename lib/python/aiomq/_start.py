@@ -10,10 +10,21 @@ from collections.abc import Callable, Iterable
 from multiprocessing import spawn, util
 from typing import Any, NamedTuple
 
-from aiomq import _depot
+from aiomq import _abi, _depot
 
-# The order of the pool's extra_fds.
-DEPOT_FD, BOARD_FD, STACKS_FD, LOG_FD = 0, 1, 2, 3
+
+class Descriptors(NamedTuple):
+    """What a pool leaves to its workers, in the order of its extra_fds."""
+
+    depot: int
+    board: int
+    stacks: int
+    log: int = -1
+
+
+def inherited(_worker: int) -> Descriptors:
+    """In a worker of a Python pool."""
+    return Descriptors(*(_abi.EXTRA_FD_BASE + place for place in range(len(Descriptors._fields))))
 
 
 class Setup(NamedTuple):

@@ -33,11 +33,14 @@ from aiomq._title import set_title
 lib = _abi.lib
 
 
-def main() -> NoReturn:
-    """Run this process as the worker that it was started as; leaves through sys.exit()."""
+def main(descriptors: Callable[[int], _start.Descriptors] = _start.inherited) -> NoReturn:
+    """Run this process as the worker that it was started as; leaves through sys.exit().
+
+    `descriptors` gives what a pool leaves to the worker with this index.
+    """
     worker = _open()
     try:
-        pump, loop = _set_up(worker)
+        pump, loop = _set_up(worker, descriptors)
     except BaseException as error:
         _abort(worker, error)
     outcome = lib.aiomq_worker_ready(worker)
@@ -55,7 +58,9 @@ def _open() -> int:
     return handle.value
 
 
-def _set_up(worker: int) -> tuple[Pump, asyncio.AbstractEventLoop]:
+def _set_up(
+    worker: int, descriptors: Callable[[int], _start.Descriptors]
+) -> tuple[Pump, asyncio.AbstractEventLoop]:
     """Everything between open and ready; runs the user's code, so it may raise anything."""
     index: int = lib.aiomq_worker_index(worker)
     name = f"{(lib.aiomq_worker_label(worker) or b'').decode(errors='replace')}/{index}"
@@ -63,16 +68,15 @@ def _set_up(worker: int) -> tuple[Pump, asyncio.AbstractEventLoop]:
     signal.signal(signal.SIGINT, _ignore)  # Ctrl-C is for the dispatcher, which ends us
     util._close_stdin()  # type: ignore[attr-defined]
 
-    _depot.inherit(_abi.EXTRA_FD_BASE + _start.DEPOT_FD)
-    board_fd = _abi.EXTRA_FD_BASE + _start.BOARD_FD
-    stacks_fd = _abi.EXTRA_FD_BASE + _start.STACKS_FD
+    left = descriptors(index)
+    _depot.inherit(left.depot)
     setup = _start.read_setup()
-    page = Page(board_fd, index)
-    answer_signal(stacks_fd, index)
-    os.close(board_fd)
-    os.close(stacks_fd)
+    page = Page(left.board, index)
+    answer_signal(left.stacks, index)
+    os.close(left.board)
+    os.close(left.stacks)
     if setup.levels is not None:
-        _logs.forward(_abi.EXTRA_FD_BASE + _start.LOG_FD, page, setup.levels)
+        _logs.forward(left.log, page, setup.levels)
     _main.prepare(setup.main)
     process.current_process().name = name
     with _main.importing():

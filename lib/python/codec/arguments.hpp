@@ -8,7 +8,7 @@
 #include "decoder.hpp"
 #include "lending.hpp"
 #include "python.hpp"
-#include "reader.hpp"
+#include "value_reader.hpp"
 
 namespace aiomq::py {
 

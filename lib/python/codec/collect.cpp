@@ -9,6 +9,7 @@
 #include "aiomq/aiomq.h"
 #include "decoder.hpp"
 #include "functions.hpp"
+#include "lending.hpp"
 #include "runtime.hpp"
 
 namespace aiomq::py {

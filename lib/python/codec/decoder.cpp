@@ -2,7 +2,17 @@
 
 #include <bit>
 
+#include "lending.hpp"
 #include "runtime.hpp"
+
+namespace aiomq {
+
+bool damaged(const char *what) {
+    PyErr_Format(PyExc_ValueError, "damaged message: %s", what);
+    return false;
+}
+
+}  // namespace aiomq
 
 namespace aiomq::py {
 namespace {

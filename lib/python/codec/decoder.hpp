@@ -6,9 +6,9 @@
 
 #include <cstdint>
 
-#include "layout.hpp"
 #include "python.hpp"
-#include "reader.hpp"
+#include "value_layout.hpp"
+#include "value_reader.hpp"
 
 namespace aiomq::py {
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "buffered_writer.hpp"
 #include "runtime.hpp"
-#include "writer.hpp"
 
 namespace aiomq::py {
 namespace {
@@ -391,7 +391,7 @@ Ref Encoder::culprit(std::size_t ordinal) const {
 }
 
 void Encoder::write(std::uint64_t *words) const {
-    Writer writer(plan_, words);
+    BufferedWriter writer(plan_, words);
     switch (shape_) {
         case Shape::kValue:
             writer.write_value_root();

@@ -3,7 +3,7 @@
 #include <map>
 
 #include "buffer.hpp"
-#include "layout.hpp"
+#include "value_layout.hpp"
 
 namespace aiomq::py {
 namespace {

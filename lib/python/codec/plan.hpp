@@ -12,25 +12,11 @@
 #include <vector>
 
 #include "buffer.hpp"
-#include "layout.hpp"
 #include "python.hpp"
+#include "value_layout.hpp"
+#include "value_writer.hpp"
 
 namespace aiomq::py {
-
-/// One value, or the head of one column. Containers are followed by their columns (a dict by two),
-/// columns by their elements: the order in which everything is written.
-struct Node {
-    union {
-        std::int64_t integer;    ///< kind INT; BOOL as 0 or 1; the bits of FLOAT
-        const void *data;        ///< BIGINT, TEXT, BYTES, PICKLE: `count` bytes
-        const Pickled *pickled;  ///< BUFFERED: with `count` buffers
-        std::uint64_t joined;    ///< column of texts or bytes: their length together
-    };
-    std::uint32_t count;  ///< bytes; elements of a column; entries of a dict
-    std::uint16_t kind;   ///< ValueKind, or ColumnKind in the head of a column
-    std::uint16_t reserved;
-};
-static_assert(sizeof(Node) == 16);
 
 /// Nodes in a row. The first few, which is all that most calls need, live inside.
 class NodeBuffer {

@@ -1,13 +1,7 @@
-#include "writer.hpp"
+#include "value_writer.hpp"
 
-#include <cstring>
-
-namespace aiomq::py {
+namespace aiomq {
 namespace {
-
-std::uint64_t distance(const std::uint64_t *pointer, const std::uint64_t *target) {
-    return static_cast<std::uint64_t>(target - pointer - 1);
-}
 
 ValueKind value_kind(const Node &node) { return static_cast<ValueKind>(node.kind); }
 
@@ -31,30 +25,7 @@ bool has_content(const Node &node, const Node &after) {
     }
 }
 
-StructSize column_size(const Node &head) {
-    const auto kind = static_cast<ColumnKind>(head.kind);
-    const bool joined =
-        (kind == ColumnKind::TEXTS || kind == ColumnKind::BYTES) && head.joined != 0;
-    return {kColumnSize.data_words, static_cast<std::uint16_t>(joined ? 2 : 1)};
-}
-
-/// Copies @bytes bytes and fills the last word up with zeros.
-void fill(std::uint64_t *words, const void *data, std::uint64_t bytes, std::uint64_t count) {
-    if (count != 0) {
-        words[count - 1] = 0;
-    }
-    std::memcpy(words, data, bytes);
-}
-
 }  // namespace
-
-/// Zeros from @from to @to, which is returned.
-std::uint64_t *Writer::fill_up(std::uint64_t *from, std::uint64_t *to) {
-    while (from != to) {
-        *from++ = 0;
-    }
-    return to;
-}
 
 std::uint64_t *Writer::take(std::uint64_t words) {
     std::uint64_t *taken = end_;
@@ -188,34 +159,7 @@ void Writer::write_bytes(const Node &node, std::uint64_t *pointer) {
     fill(take(words), node.data, node.count, words);
 }
 
-void Writer::write_buffered(const Node &node, std::uint64_t *pointer) {
-    const Pickled &pickled = *node.pickled;
-    *pointer = struct_pointer(distance(pointer, end_), kBufferedSize);
-    std::uint64_t *buffered = take(kBufferedSize.words());
-    Node pickle{};
-    pickle.data = PyBytes_AsString(pickled.bytes.get());
-    pickle.count = static_cast<std::uint32_t>(PyBytes_Size(pickled.bytes.get()));
-    write_bytes(pickle, buffered);
-    const std::uint64_t words = std::uint64_t{node.count} * kBufferSize.words();
-    buffered[1] = list_pointer(distance(buffered + 1, end_), ElementSize::kComposite, words);
-    *take(1) = composite_tag(node.count, kBufferSize);
-    std::uint64_t *element = take(words);
-    for (const Buffer &buffer : pickled.buffers) {
-        const std::uint64_t content = words_of_bytes(buffer.bytes());
-        element[0] = buffer.bytes();
-        element[1] = 0;
-        if (const std::uint64_t *placed = plan_.placed_at(buffer); placed != nullptr) {
-            element[1] =
-                list_pointer(distance(element + 1, placed), ElementSize::kEightBytes, content);
-        } else if (content != 0) {
-            element[1] =
-                list_pointer(distance(element + 1, buffers_), ElementSize::kEightBytes, content);
-            fill(buffers_, buffer.data(), buffer.bytes(), content);
-            buffers_ = fill_up(buffers_ + content, buffers_ + aligned_words(content));
-        }
-        element += kBufferSize.words();
-    }
-}
+void Writer::write_buffered(const Node &, std::uint64_t *) {}
 
 void Writer::write_mapping(std::uint32_t count, std::uint64_t *pointer) {
     if (count == 0) {
@@ -250,7 +194,7 @@ void Writer::write_column_fields(const Node &head, std::uint64_t *at) {
             break;
         case ColumnKind::INTS:
         case ColumnKind::FLOATS:
-            write_scalars(head.count, at + 1);
+            write_scalars(head, at + 1);
             break;
         case ColumnKind::TEXTS:
         case ColumnKind::BYTES:
@@ -269,9 +213,14 @@ void Writer::write_values(std::uint32_t count, std::uint64_t *pointer) {
     }
 }
 
-void Writer::write_scalars(std::uint32_t count, std::uint64_t *pointer) {
+void Writer::write_scalars(const Node &head, std::uint64_t *pointer) {
+    const std::uint32_t count = head.count;
     *pointer = list_pointer(distance(pointer, end_), ElementSize::kEightBytes, count);
     std::uint64_t *elements = take(count);
+    if (head.array != 0) {
+        std::memcpy(elements, head.data, count * sizeof(std::uint64_t));
+        return;
+    }
     for (std::uint32_t i = 0; i < count; ++i) {
         elements[i] = static_cast<std::uint64_t>(next_[i].integer);
     }
@@ -304,4 +253,4 @@ void Writer::write_joined(const Node &head, std::uint64_t *pointers) {
     next_ += head.count;
 }
 
-}  // namespace aiomq::py
+}  // namespace aiomq

@@ -4,16 +4,23 @@
 // and judged by what was loaded; nothing that was checked is loaded again. What is read is then at worst
 // nonsense, never out of bounds. When not to use: for messages of several segments.
 //
-// Errors: functions return false with ValueError set.
+// Errors: functions return what damaged() returns, which is false.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "layout.hpp"
-#include "lending.hpp"
+#include "value_layout.hpp"
 
-namespace aiomq::py {
+namespace aiomq {
+
+namespace py {
+class Lending;  // what keeps a message whose views outlive their reading: the codec's
+}
+
+/// Called when a message is damaged: notes @what is wrong, as its program does that, and returns false.
+/// The library says no more than -EBADMSG, the codec raises ValueError.
+bool damaged(const char *what);
 
 /// A struct in a message: word positions. All fields of a null pointer's struct are 0 or null.
 struct StructView {
@@ -40,7 +47,7 @@ class Reader {
   public:
     Reader() = default;
     /// @words: 8-byte aligned; @bytes that are not a whole word are not looked at.
-    Reader(const void *words, std::uint64_t bytes, Lending *lending = nullptr);
+    Reader(const void *words, std::uint64_t bytes, py::Lending *lending = nullptr);
 
     /// Allows one reading of the message: at most so much is followed until the next call. Whoever reads a
     /// tree of objects reads each word once; charge() adds one for each object, whose pointer was a word
@@ -75,7 +82,7 @@ class Reader {
     }
 
     /// What keeps the message when views of it are to outlive the decoding; may be null.
-    Lending *lending() const { return lending_; }
+    py::Lending *lending() const { return lending_; }
 
   private:
     /// Elements without size cost no words of the message, but objects of ours.
@@ -103,10 +110,7 @@ class Reader {
     const volatile std::uint64_t *words_ = nullptr;
     std::uint64_t count_ = 0;
     std::uint64_t budget_ = 0;
-    Lending *lending_ = nullptr;
+    py::Lending *lending_ = nullptr;
 };
 
-/// Sets ValueError("damaged message: <what>"); returns false.
-bool damaged(const char *what);
-
-}  // namespace aiomq::py
+}  // namespace aiomq

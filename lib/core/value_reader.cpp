@@ -1,8 +1,6 @@
-#include "reader.hpp"
+#include "value_reader.hpp"
 
-#include "python.hpp"
-
-namespace aiomq::py {
+namespace aiomq {
 namespace {
 
 PointerKind kind_of(std::uint64_t word) { return static_cast<PointerKind>(word & 3); }
@@ -17,12 +15,7 @@ ElementSize list_element(std::uint64_t word) { return static_cast<ElementSize>(w
 
 }  // namespace
 
-bool damaged(const char *what) {
-    PyErr_Format(PyExc_ValueError, "damaged message: %s", what);
-    return false;
-}
-
-Reader::Reader(const void *words, std::uint64_t bytes, Lending *lending)
+Reader::Reader(const void *words, std::uint64_t bytes, py::Lending *lending)
     : words_(static_cast<const volatile std::uint64_t *>(words)),
       count_(bytes / 8),
       lending_(lending) {
@@ -217,4 +210,4 @@ std::uint32_t Reader::number4(const ListView &list, std::uint32_t index) const {
     return static_cast<std::uint32_t>(index % 2 == 0 ? word : word >> 32);
 }
 
-}  // namespace aiomq::py
+}  // namespace aiomq

@@ -1,4 +1,5 @@
-// Word layout of schema/value.capnp: what the plan, the writer and the reader have in common.
+// Word layout of schema/value.capnp: what the writer and the reader have in common, and the codec of
+// Python, which is built of these files, too.
 //
 // Hand-written rather than through the generated classes. Most messages are one call with one or two
 // arguments, and the generated classes (Cap'n Proto 0.9.2) take 50 ns to build and 76 ns to read one with
@@ -14,7 +15,7 @@
 
 #include "value.capnp.h"
 
-namespace aiomq::py {
+namespace aiomq {
 
 static_assert(std::endian::native == std::endian::little, "Cap'n Proto words are little-endian");
 
@@ -102,4 +103,4 @@ constexpr std::uint64_t composite_tag(std::uint64_t count, StructSize size) {
     return count << 2 | std::uint64_t{size.data_words} << 32 | std::uint64_t{size.pointers} << 48;
 }
 
-}  // namespace aiomq::py
+}  // namespace aiomq
