@@ -746,12 +746,12 @@ struct event_base;
 /** Fill with aiomq_run_options_init(). */
 typedef struct aiomq_run_options {
     uint32_t struct_bytes;
-    uint32_t flags;                           /**< 0 */
-    const aiomq_handler *handlers;            /**< the table */
-    size_t handler_count;                     /**< 1 or more */
-    uint32_t concurrency;                     /**< items running at once at most; default 1 */
-    uint32_t reserved;                        /**< 0 */
-    struct event_base *base;                  /**< a libevent loop to use; default: its own */
+    uint32_t flags;                /**< 0 */
+    const aiomq_handler *handlers; /**< the table */
+    size_t handler_count;          /**< 1 or more */
+    uint32_t concurrency;          /**< items running at once at most; default 1 */
+    uint32_t reserved;             /**< 0 */
+    struct event_base *base;       /**< a libevent loop to use; default: its own */
     /** Optional: stop running items of a job: @item, whose time is over, or, when @item is UINT32_MAX, all
      *  of them, since the job is cancelled. */
     void (*cancel)(void *user, uint32_t job, uint32_t item);
@@ -782,6 +782,30 @@ int aiomq_worker_run(aiomq_worker *worker, const aiomq_run_options *options);
 
 /** aiomq_worker_event_base() - the loop of aiomq_worker_run(), for handlers; NULL outside. Since: 0.1 */
 struct event_base *aiomq_worker_event_base(aiomq_worker *worker);
+
+#define AIOMQ_PLUGIN_VERSION 1u /**< of aiomq_plugin */
+#define AIOMQ_PLUGIN_ENTRY \
+    "aiomq_plugin_entry" /**< what a plugin exports: an aiomq_plugin_function */
+
+/** Tasks in a shared library, for aiomq-worker(1). All but the first four members are optional. */
+typedef struct aiomq_plugin {
+    uint32_t struct_bytes;         /**< sizeof(aiomq_plugin) */
+    uint32_t version;              /**< AIOMQ_PLUGIN_VERSION */
+    const aiomq_handler *handlers; /**< the table */
+    size_t handler_count;          /**< 1 or more */
+    uint32_t concurrency; /**< items running at once at most; the largest of all plugins counts */
+    uint32_t reserved;    /**< 0 */
+    void *user;           /**< given to the functions below */
+    /** Before the first task. Not 0: the worker can't start; @error_text says why. */
+    int (*start)(void *user, aiomq_worker *worker, char *error_text, size_t error_text_bytes);
+    void (*stop)(void *user); /**< after the last one */
+    /** As in aiomq_run_options; answer returns 1 if the nested task was this plugin's, else 0. */
+    void (*cancel)(void *user, uint32_t job, uint32_t item);
+    int (*answer)(void *user, const aiomq_completion *completion);
+    int (*resolve)(void *user, const char *name, size_t name_bytes, aiomq_handler *ret_handler);
+} aiomq_plugin;
+
+typedef const aiomq_plugin *(*aiomq_plugin_function)(void);
 
 /* ---------------------------------------------------------------------------------------------
  * Values: arguments and results that every language understands

@@ -19,5 +19,6 @@
 //  - Errors are exceptions, aiomq::Error; Future::result() gives them as values.
 #pragma once
 
+#include <aiomq/cpp/plugin.hpp>
 #include <aiomq/cpp/pool.hpp>
 #include <aiomq/cpp/worker.hpp>

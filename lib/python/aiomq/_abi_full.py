@@ -188,6 +188,30 @@ class Handler(Structure):
 ResolveFunction = CFUNCTYPE(c_int, c_void_p, c_char_p, c_size_t, POINTER(Handler))
 
 
+PluginStart = CFUNCTYPE(c_int, c_void_p, c_void_p, c_char_p, c_size_t)
+PluginStop = CFUNCTYPE(None, c_void_p)
+PluginAnswer = CFUNCTYPE(c_int, c_void_p, POINTER(Completion))
+
+
+class Plugin(Structure):
+    """aiomq_plugin: tasks in a shared library."""
+
+    _fields_ = (
+        ("struct_bytes", c_uint32),
+        ("version", c_uint32),
+        ("handlers", POINTER(Handler)),
+        ("handler_count", c_size_t),
+        ("concurrency", c_uint32),
+        ("reserved", c_uint32),
+        ("user", c_void_p),
+        ("start", PluginStart),
+        ("stop", PluginStop),
+        ("cancel", CancelFunction),
+        ("answer", PluginAnswer),
+        ("resolve", ResolveFunction),
+    )
+
+
 class RunOptions(Structure):
     """aiomq_run_options."""
 
