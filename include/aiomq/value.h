@@ -161,6 +161,11 @@ int aiomq_value_open(const struct aiomq_item *item, aiomq_value *ret_value);
 int aiomq_value_arguments(const struct aiomq_job *job, uint32_t item, aiomq_value *ret_positional,
                           aiomq_value *ret_keywords);
 
+/** aiomq_value_column() - argument @index of all calls of a chunk, as a list with an element for each item.
+ *  Return: 0, or -ENOENT (no chunk whose calls have the same number of arguments, or they have fewer),
+ *  -EINVAL, -EBADMSG (damaged). Since: 0.1 */
+int aiomq_value_column(const struct aiomq_job *job, uint32_t index, aiomq_value *ret_column);
+
 /** aiomq_value_element() - element @index of a container; of a dict, the value of that entry.
  *  Return: 0, or -EINVAL (not a container), -ENOENT (has fewer), -EBADMSG (damaged). Since: 0.1 */
 int aiomq_value_element(const aiomq_value *container, uint32_t index, aiomq_value *ret_value);

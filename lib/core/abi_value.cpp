@@ -237,6 +237,11 @@ AIOMQ_EXPORT int aiomq_value_arguments(const aiomq_job *job, uint32_t item,
     return aiomq::open_arguments(*job, item, *ret_positional, *ret_keywords);
 }
 
+AIOMQ_EXPORT int aiomq_value_column(const aiomq_job *job, uint32_t index, aiomq_value *ret_column) {
+    if (job == nullptr || ret_column == nullptr) return -EINVAL;
+    return aiomq::open_argument_column(*job, index, *ret_column);
+}
+
 AIOMQ_EXPORT int aiomq_value_element(const aiomq_value *container, uint32_t index,
                                      aiomq_value *ret_value) {
     if (container == nullptr || ret_value == nullptr) return -EINVAL;

@@ -225,6 +225,15 @@ int root_element(const aiomq_value &container, aiomq_value &ret) {
     return 0;
 }
 
+/// A tuple of one value that contains no others.
+void set_only(aiomq_value &tuple, const aiomq_value &only) {
+    tuple.count = 1;
+    tuple.row = only.type;
+    tuple.place[kColumn] = only.count;
+    tuple.place[kValues] = std::bit_cast<std::uint64_t>(only.value.integer);
+    tuple.place[kForm] = static_cast<std::uint64_t>(Form::kPlain);
+}
+
 /// A payload or result without a message. False: it is none of these.
 bool open_plain(unsigned kind, std::int64_t integer, const void *data, std::uint64_t bytes,
                 aiomq_value &ret) {
@@ -284,6 +293,17 @@ bool open_chunk(Reader &reader, const StructView &root, std::uint32_t item, aiom
                    : damaged("a chunk with calls missing");
     if (which != schema::Chunk::COLUMNS) return damaged("a chunk of unknown kind");
     positional.count = list.count;
+    if (list.count == 1) {  // which is what most maps send: found once, here
+        Column column;
+        aiomq_value only = blank(positional, 0);
+        if (!column.open(reader, reader.element(list, 0)) || item >= column.count() ||
+            !column.element(reader, item, only))
+            return false;
+        if (only.type <= AIOMQ_TYPE_BYTES) {
+            set_only(positional, only);
+            return true;
+        }
+    }
     positional.row = item;
     positional.place[kColumn] = pack(root);
     positional.place[kForm] = static_cast<std::uint64_t>(Form::kRow);
@@ -318,10 +338,7 @@ int open_arguments(const aiomq_job &job, std::uint32_t item, aiomq_value &ret_po
     if (job.kind == AIOMQ_KIND_NONE) {
         // no argument
     } else if (open_plain(job.kind, job.integer, job.payload, job.payload_bytes, only)) {
-        positional.count = 1;
-        positional.row = only.type;
-        positional.place[kColumn] = only.count;
-        positional.place[kValues] = std::bit_cast<std::uint64_t>(only.value.integer);
+        set_only(positional, only);
     } else {
         Reader reader(job.payload, job.payload_bytes);
         StructView root;
@@ -341,6 +358,26 @@ int open_arguments(const aiomq_job &job, std::uint32_t item, aiomq_value &ret_po
     }
     ret_positional = positional;
     ret_keywords = keywords;
+    return 0;
+}
+
+int open_argument_column(const aiomq_job &job, std::uint32_t index, aiomq_value &ret) {
+    if (job.kind != AIOMQ_KIND_CHUNK) return -ENOENT;
+    aiomq_value column = in_message(job.payload, job.payload_bytes);
+    column.type = AIOMQ_TYPE_LIST;
+    Reader reader(job.payload, job.payload_bytes);
+    StructView root;
+    ListView columns;
+    if (!reader.root(root)) return kDamaged;
+    const std::uint64_t word = reader.data(root, 0);
+    if (static_cast<std::uint16_t>(word >> kChunkTagShift) != schema::Chunk::COLUMNS)
+        return -ENOENT;
+    if (!reader.get_structs(root, 0, columns)) return kDamaged;
+    if (index >= columns.count) return -ENOENT;
+    if (!open_column(reader, reader.element(columns, index), column) ||
+        column.count != static_cast<std::uint32_t>(word))
+        return kDamaged;
+    ret = column;
     return 0;
 }
 

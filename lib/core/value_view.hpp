@@ -14,6 +14,7 @@ namespace aiomq {
 int open_item(const aiomq_item &item, aiomq_value &ret);
 int open_arguments(const aiomq_job &job, std::uint32_t item, aiomq_value &ret_positional,
                    aiomq_value &ret_keywords);
+int open_argument_column(const aiomq_job &job, std::uint32_t index, aiomq_value &ret);
 int open_element(const aiomq_value &container, std::uint32_t index, aiomq_value &ret);
 int open_key(const aiomq_value &dict, std::uint32_t index, aiomq_value &ret);
 int find_key(const aiomq_value &dict, const char *key, aiomq_value &ret);

@@ -149,7 +149,8 @@ def test_every_function_has_a_comment_that_begins_with_its_name() -> None:
 
 
 def test_constants_of_the_header_that_pages_name_exist() -> None:
-    text = without_comments(headers())
+    cpp = (TREE / "include" / "aiomq").rglob("*.hpp")
+    text = without_comments(headers()) + "\n".join(path.read_text("utf-8") for path in cpp)
     for page in PAGES:
         body = re.sub(r"^\.Dt .*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
         for name in re.findall(r"\bAIOMQ_[A-Z][A-Z_0-9]+\b", body):

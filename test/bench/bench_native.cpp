@@ -1,215 +1,9 @@
 // No-op tasks through the public C ABI against a pair of boost::interprocess::message_queue, and the
 // round trip of one task against the bare mechanism under it. Rows name the placement of the processes.
-#include <aiomq/aiomq.h>
-#include <poll.h>
-#include <sys/eventfd.h>
-
-#include <algorithm>
-#include <boost/interprocess/ipc/message_queue.hpp>
-#include <cstring>
-#include <vector>
-
-#include "atomic.hpp"
-#include "measure.hpp"
-
-namespace {
-
-constexpr std::size_t kWindow = 1024;
-constexpr std::size_t kBatch = 64;  // tasks handed over in one call
-constexpr std::uint64_t kTasks = 1500000;
-constexpr std::size_t kMessageBytes = 64;
-constexpr int kRoundTrips = 200000;
-constexpr int kSleepingRoundTrips = 20000;
-
-[[noreturn]] void die(const char *what, int error) {
-    std::fprintf(stderr, "%s: %s\n", what, aiomq_strerror(error));
-    std::exit(1);
-}
-
-int nothing(const aiomq_call *, aiomq_item *) { return 0; }
-
-void run_as_worker() {
-    if (std::getenv("AIOMQ_WORKER") == nullptr) return;
-    if (const char *cpu = std::getenv("AIOMQ_BENCH_CPU")) bench::pin(std::atoi(cpu));
-    aiomq_worker *worker = nullptr;
-    if (aiomq_worker_open(&worker, nullptr, 0) != 0) std::exit(1);
-    const aiomq_handler handler = {"nothing", nothing, nullptr};
-    aiomq_run_options options;
-    aiomq_run_options_init(&options, sizeof options);
-    options.handlers = &handler;
-    options.handler_count = 1;
-    std::exit(aiomq_worker_run(worker, &options) == 0 ? 0 : 1);
-}
-
-/// A pool with one worker on @worker_cpu.
-class BenchPool {
-  public:
-    BenchPool(int worker_cpu, std::uint64_t spin_ns) {
-        setenv("AIOMQ_BENCH_CPU", std::to_string(worker_cpu).c_str(), 1);
-        char text[512] = "";
-        const char *argv[] = {"/proc/self/exe", nullptr};
-        aiomq_pool_options options;
-        aiomq_pool_options_init(&options, sizeof options);
-        options.label = "bench";
-        options.workers = 1;
-        options.argv = argv;
-        options.spin_ns = spin_ns;
-        options.error_text = text;
-        options.error_text_bytes = sizeof text;
-        const int error = aiomq_pool_create(&options, &pool_);
-        if (error != 0) die(text, error);
-        task_.struct_bytes = sizeof task_;
-        task_.items = 1;
-        aiomq_pool_function(pool_, "nothing", &task_.function);
-    }
-    ~BenchPool() { aiomq_pool_destroy(&pool_); }
-    BenchPool(const BenchPool &) = delete;
-    BenchPool &operator=(const BenchPool &) = delete;
-
-    /// Tasks a second with kWindow of them under way.
-    double throughput(std::uint64_t tasks) {
-        std::vector<aiomq_task> batch(kBatch, task_);
-        std::vector<aiomq_completion> completions(kBatch);
-        std::uint64_t sent = 0;
-        std::uint64_t back = 0;
-        const double start = bench::now_s();
-        while (back < tasks) {
-            for (;;) {
-                const std::uint64_t room = std::min(kWindow - (sent - back), tasks - sent);
-                if (room == 0) break;
-                const std::int64_t done = aiomq_pool_submit_batch(
-                    pool_, batch.data(), std::min<std::size_t>(room, kBatch), nullptr);
-                if (done < 0) die("submit", static_cast<int>(done));
-                sent += static_cast<std::uint64_t>(done);
-            }
-            const std::int64_t got = aiomq_pool_collect(pool_, completions.data(), kBatch);
-            if (got == 0)
-                aiomq_pool_wait(pool_, UINT64_MAX);
-            else
-                back += static_cast<std::uint64_t>(got);
-        }
-        return static_cast<double>(tasks) / (bench::now_s() - start);
-    }
-
-    /// Nanoseconds of one round trip. @spin: busy on both sides, else asleep on both.
-    double round_trip(int rounds, bool spin) {
-        aiomq_completion completion;
-        const double start = bench::now_s();
-        for (int i = 0; i < rounds; ++i) {
-            if (const int error = aiomq_pool_submit(pool_, &task_, nullptr); error != 0)
-                die("submit", error);
-            while (aiomq_pool_collect(pool_, &completion, 1) == 0)
-                if (!spin) aiomq_pool_wait(pool_, UINT64_MAX);
-        }
-        return (bench::now_s() - start) * 1e9 / rounds;
-    }
-
-  private:
-    aiomq_pool *pool_ = nullptr;
-    aiomq_task task_{};
-};
-
-double message_queue_throughput(int own_cpu, int other_cpu, std::uint64_t tasks) {
-    namespace ipc = boost::interprocess;
-    const std::string base = "aiomq-bench-" + std::to_string(getpid());
-    const std::string names[2] = {base + "-request", base + "-reply"};
-    for (const auto &name : names) ipc::message_queue::remove(name.c_str());
-    double result = 0;
-    {
-        ipc::message_queue request(ipc::create_only, names[0].c_str(), kWindow, kMessageBytes);
-        ipc::message_queue reply(ipc::create_only, names[1].c_str(), kWindow, kMessageBytes);
-        const pid_t pid = bench::child(other_cpu, [&] {
-            char message[kMessageBytes];
-            ipc::message_queue::size_type bytes = 0;
-            unsigned priority = 0;
-            for (std::uint64_t i = 0; i < tasks; ++i) {
-                request.receive(message, sizeof message, bytes, priority);
-                reply.send(message, sizeof message, 0);
-            }
-        });
-        bench::pin(own_cpu);
-        char message[kMessageBytes] = {};
-        ipc::message_queue::size_type bytes = 0;
-        unsigned priority = 0;
-        std::uint64_t sent = 0;
-        std::uint64_t back = 0;
-        const double start = bench::now_s();
-        while (back < tasks) {
-            while (sent < tasks && sent - back < kWindow &&
-                   request.try_send(message, sizeof message, 0))
-                ++sent;
-            reply.receive(message, sizeof message, bytes, priority);
-            ++back;
-            while (back < sent && reply.try_receive(message, sizeof message, bytes, priority))
-                ++back;
-        }
-        result = static_cast<double>(tasks) / (bench::now_s() - start);
-        bench::wait_for(pid);
-    }
-    for (const auto &name : names) ipc::message_queue::remove(name.c_str());
-    return result;
-}
-
-/// Two processes hand one cache line to and fro.
-double cache_line_round_trip(int other_cpu, int rounds) {
-    struct Lines {
-        alignas(64) aiomq::Atomic<std::uint32_t> ping;
-        alignas(64) aiomq::Atomic<std::uint32_t> pong;
-    };
-    auto *lines = bench::shared<Lines>();
-    const auto total = static_cast<std::uint32_t>(rounds);
-    const pid_t pid = bench::child(other_cpu, [&] {
-        for (std::uint32_t i = 1; i <= total; ++i) {
-            while (lines->ping.load_acquire() != i) aiomq::cpu_relax();
-            lines->pong.store_release(i);
-        }
-    });
-    double start = 0;
-    for (std::uint32_t i = 1; i <= total; ++i) {
-        lines->ping.store_release(i);
-        while (lines->pong.load_acquire() != i) aiomq::cpu_relax();
-        if (i == 1) start = bench::now_s();  // the child runs now
-    }
-    const double result = (bench::now_s() - start) * 1e9 / rounds;
-    bench::wait_for(pid);
-    munmap(static_cast<void *>(lines), sizeof *lines);
-    return result;
-}
-
-/// Two processes wake each other through eventfds.
-double eventfd_round_trip(int other_cpu, int rounds) {
-    const int ping = eventfd(0, EFD_CLOEXEC);
-    const int pong = eventfd(0, EFD_CLOEXEC);
-    const auto give = [](int fd) {
-        const std::uint64_t one = 1;
-        if (write(fd, &one, sizeof one) != sizeof one) std::exit(1);
-    };
-    const auto take = [](int fd) {
-        std::uint64_t count = 0;
-        if (read(fd, &count, sizeof count) != sizeof count) std::exit(1);
-    };
-    const pid_t pid = bench::child(other_cpu, [&] {
-        for (int i = 0; i < rounds; ++i) {
-            take(ping);
-            give(pong);
-        }
-    });
-    const double start = bench::now_s();
-    for (int i = 0; i < rounds; ++i) {
-        give(ping);
-        take(pong);
-    }
-    const double result = (bench::now_s() - start) * 1e9 / rounds;
-    bench::wait_for(pid);
-    close(ping);
-    close(pong);
-    return result;
-}
-
-}  // namespace
+#include "native_peers.hpp"
 
 int main() {
-    run_as_worker();
+    bench::run_as_worker();
     const int own = bench::usable_cpu(0);
     const int other = bench::usable_cpu(1);
     for (int repeat = -1; repeat < bench::kRepeats; ++repeat) {
@@ -229,29 +23,30 @@ int main() {
                 sched_setaffinity(0, sizeof both, &both);
             }
             {
-                BenchPool pool(worker_cpu, AIOMQ_SPIN_AUTO);
+                bench::BenchPool pool(worker_cpu, AIOMQ_SPIN_AUTO);
                 bench::pin(own);
-                pool.throughput(kTasks / 10);
-                show(row, "aiomq", pool.throughput(kTasks), "tasks/s");
+                pool.throughput(bench::kTasks / 10);
+                show(row, "aiomq", pool.throughput(bench::kTasks), "tasks/s");
             }
             show(row, "boost message_queue pair",
-                 message_queue_throughput(own, worker_cpu, kTasks / 4), "tasks/s");
+                 bench::message_queue_throughput(own, worker_cpu, bench::kTasks / 4), "tasks/s");
         }
         bench::pin(own);
         {
-            BenchPool pool(other, 1000000000);
-            pool.round_trip(kRoundTrips / 10, true);
-            show("native round trip, spinning", "aiomq", pool.round_trip(kRoundTrips, true), "ns");
+            bench::BenchPool pool(other, 1000000000);
+            pool.round_trip(bench::kRoundTrips / 10, true);
+            show("native round trip, spinning", "aiomq", pool.round_trip(bench::kRoundTrips, true),
+                 "ns");
             show("native round trip, spinning", "bare cache line",
-                 cache_line_round_trip(other, kRoundTrips), "ns");
+                 bench::cache_line_round_trip(other, bench::kRoundTrips), "ns");
         }
         {
-            BenchPool pool(other, 0);
-            pool.round_trip(kSleepingRoundTrips / 10, false);
-            show("native round trip, asleep", "aiomq", pool.round_trip(kSleepingRoundTrips, false),
-                 "ns");
+            bench::BenchPool pool(other, 0);
+            pool.round_trip(bench::kSleepingRoundTrips / 10, false);
+            show("native round trip, asleep", "aiomq",
+                 pool.round_trip(bench::kSleepingRoundTrips, false), "ns");
             show("native round trip, asleep", "bare eventfd",
-                 eventfd_round_trip(other, kSleepingRoundTrips), "ns");
+                 bench::eventfd_round_trip(other, bench::kSleepingRoundTrips), "ns");
         }
     }
 }

@@ -101,6 +101,14 @@ def test_any_chunk_is_written_as_by_python_and_read_back(rows: list[tuple[Any, .
     job = _abi.Job(kind=_abi.KIND_CHUNK, payload=address, payload_bytes=len(message))
     for number, row in enumerate(rows):
         assert same(arguments(job, number), (row, {}))
+    for index in range(3):
+        column = Value()
+        error = lib.aiomq_value_column(job, index, column)
+        if len(set(map(len, rows))) > 1 or index >= len(rows[0]):
+            assert error == -errno.ENOENT
+        else:
+            assert error == 0
+            assert same(read(column), [row[index] for row in rows])
     del keep
 
 

@@ -105,6 +105,19 @@ class Core : public std::enable_shared_from_this<Core> {
     void submit(Lock &lock, Call &call, const std::string &function, const CallOptions &options,
                 std::uint32_t flags = 0) {
         aiomq_task task{};
+        if (writer_.borrowed() >= kLarge && store_in_place(task)) {
+            struct GiveBack {
+                ~GiveBack() {
+                    if (payload != nullptr && core.pool_ != nullptr)
+                        aiomq_pool_free(core.pool_, payload);
+                }
+                Core &core;
+                void *payload;
+            } mine{*this, const_cast<void *>(task.payload)};
+            submit(lock, call, task, function, options, flags | AIOMQ_TASK_ADOPT);
+            mine.payload = nullptr;
+            return;
+        }
         if (const int error = aiomq_value_task(writer_.handle(), &task); error != 0)
             throw Error::of_call(error, "the arguments of " + function);
         submit(lock, call, task, function, options, flags);
@@ -193,6 +206,7 @@ class Core : public std::enable_shared_from_this<Core> {
                 items[i].status = AIOMQ_CANCELLED;
             }
             completion.items = items.data();
+            give_back(*kept);
             backlog_.erase(kept);
             unlink(*cancelled);
             cancelled->arrive(completion);
@@ -271,6 +285,7 @@ class Core : public std::enable_shared_from_this<Core> {
 
   private:
     static constexpr std::size_t kBatch = 64;
+    static constexpr std::size_t kLarge = 4096;  ///< from here on a second copy counts
     static constexpr std::size_t kMostSpare = 65536;
     static constexpr auto kRetry = std::chrono::milliseconds(100);
 
@@ -320,14 +335,34 @@ class Core : public std::enable_shared_from_this<Core> {
             --waiters_;
         }
     }
+    /// Writes the message where it will be read. False: there is no room now.
+    bool store_in_place(aiomq_task &task) {
+        require_pool();
+        const int kind = writer_.calls() > 1 ? AIOMQ_KIND_CHUNK : AIOMQ_KIND_CALL;
+        const std::int64_t bytes = aiomq_value_measure(writer_.handle(), kind);
+        void *memory = nullptr;
+        if (bytes <= 0 || aiomq_pool_alloc(pool_, static_cast<std::uint64_t>(bytes), &memory) != 0)
+            return false;
+        aiomq_value_store(writer_.handle(), memory);
+        task.kind = static_cast<std::uint16_t>(kind);
+        task.payload = memory;
+        task.payload_bytes = static_cast<std::uint64_t>(bytes);
+        task.items = static_cast<std::uint32_t>(writer_.calls());
+        return true;
+    }
     static Kept copy_of(const aiomq_task &task, Call &call) {
         Kept kept{task, &call, {}};
-        if (task.payload_bytes != 0) {
+        // What is in the pool's memory already stays there.
+        if (task.payload_bytes != 0 && (task.flags & AIOMQ_TASK_ADOPT) == 0) {
             kept.payload.resize((task.payload_bytes + 7) / 8);
             std::memcpy(kept.payload.data(), task.payload, task.payload_bytes);
             kept.task.payload = kept.payload.data();
         }
         return kept;
+    }
+    void give_back(const Kept &kept) {
+        if ((kept.task.flags & AIOMQ_TASK_ADOPT) != 0)
+            aiomq_pool_free(pool_, const_cast<void *>(kept.task.payload));
     }
     static bool is_full(int error) { return error == -EAGAIN || error == -ENOMEM; }
     void flush_backlog() {
@@ -336,6 +371,7 @@ class Core : public std::enable_shared_from_this<Core> {
             const int error = aiomq_pool_submit(pool_, &kept.task, &kept.call->task_id);
             if (is_full(error)) return;
             Call *call = kept.call;
+            if (error != 0) give_back(kept);
             backlog_.pop_front();
             if (error == 0) continue;
             unlink(*call);

@@ -177,6 +177,7 @@ class MapChunk final : public Call {
     std::vector<std::optional<Result<R>>> results;
     std::deque<Place> *unordered = nullptr;
     bool over = false;
+    bool ends_itself = false;
 
   private:
     Result<R> read(const aiomq_item &item) const {
@@ -193,7 +194,7 @@ class MapChunk final : public Call {
     void end() {
         --map_->tasks;
         over = true;
-        if (map_->gone) delete this;
+        if (map_->gone || ends_itself) delete this;
     }
 
     std::shared_ptr<MapState> map_;
@@ -241,20 +242,35 @@ class Map {
 
     /// The next result; nullopt at the end. Blocks. Throws what the item failed with.
     std::optional<Item> next() {
+        if (has_own()) return take();
         feed();
-        auto lock = state_->core->lock();
-        if (chunks_.empty()) return std::nullopt;
-        if (!state_->core->wait(lock, [&] { return has_next(); }) && !has_next())
-            throw Error::of_call(-ESHUTDOWN, "map of " + name_, "the pool was destroyed");
-        return take(lock);
+        {
+            auto lock = state_->core->lock();
+            if (chunks_.empty()) return std::nullopt;
+            if (!state_->core->wait(lock, [&] { return has_next(); }) && !has_next())
+                throw Error::of_call(-ESHUTDOWN, "map of " + name_, "the pool was destroyed");
+            take_over();
+        }
+        return take();
     }
     /// The same for coroutines on the pool's loop.
     Task<std::optional<Item>> async_next() {
+        if (has_own()) co_return take();
         feed();
-        co_await Arrival{*this};
-        auto lock = state_->core->lock();
-        if (chunks_.empty()) co_return std::nullopt;
-        co_return take(lock);
+        for (;;) {
+            {
+                const auto lock = state_->core->lock();
+                if (chunks_.empty()) co_return std::nullopt;
+                if (has_next()) {
+                    take_over();
+                    break;
+                }
+            }
+            // Of any chunk, which need not be the one whose turn it is.
+            Arrival arrival(*this);
+            co_await arrival;
+        }
+        co_return take();
     }
     /// All results that are left, in the order in which they come.
     std::vector<Item> to_vector() {
@@ -334,7 +350,9 @@ class Map {
             const std::size_t left = source_.size() - state_->sent;
             size = std::min(size, std::max<std::size_t>(left / (4 * workers_), 1));
         }
-        return options_.buffersize == 0 ? size : std::min(size, options_.buffersize);
+        if (options_.buffersize == 0) return size;
+        // Several under way for each worker, so that none waits for us.
+        return std::clamp<std::size_t>(options_.buffersize / (kTasksPerBuffer * workers_), 1, size);
     }
     std::size_t window(std::size_t size) const {
         if (options_.buffersize != 0) return options_.buffersize;
@@ -368,22 +386,38 @@ class Map {
         if constexpr (Unordered) return !ready_.empty();
         return chunks_.empty() || chunks_.front()->results[chunks_.front()->taken].has_value();
     }
-    Item take(detail::Core::Lock &) {
+    /// Whether there is a result that only this thread knows of: no lock is needed for it.
+    bool has_own() const {
+        if constexpr (Unordered) return !own_.empty();
+        return own_left_ > 0;
+    }
+    /// Makes what has come this thread's own. With the lock held, and has_next().
+    void take_over() {
+        if constexpr (Unordered) {
+            own_.swap(ready_);
+        } else {
+            const Chunk &chunk = *chunks_.front();
+            std::size_t upto = chunk.taken;
+            while (upto < chunk.results.size() && chunk.results[upto]) ++upto;
+            own_left_ = upto - chunk.taken;
+        }
+    }
+    Item take() {
         Chunk *chunk = nullptr;
         std::size_t index = 0;
         if constexpr (Unordered) {
-            chunk = ready_.front().chunk;
-            index = ready_.front().index;
-            ready_.pop_front();
+            chunk = own_.front().chunk;
+            index = own_.front().index;
+            own_.pop_front();
         } else {
             chunk = chunks_.front().get();
             index = chunk->taken;
+            --own_left_;
         }
         Result<R> result = std::move(*chunk->results[index]);
         const std::size_t place = chunk->first + index;
         --state_->held;
-        if (++chunk->taken == chunk->results.size())
-            std::erase_if(chunks_, [&](const auto &entry) { return entry.get() == chunk; });
+        if (++chunk->taken == chunk->results.size()) drop(chunk);
         if constexpr (Try) {
             if constexpr (Unordered)
                 return {place, std::move(result)};
@@ -397,6 +431,18 @@ class Map {
                 return stored(std::move(result));
         }
     }
+    /// All its results were taken; its task may end only now.
+    void drop(Chunk *chunk) {
+        const auto lock = state_->core->lock();
+        const auto found =
+            std::ranges::find(chunks_, chunk, [](const auto &entry) { return entry.get(); });
+        if (!chunk->over) {
+            chunk->unordered = nullptr;
+            chunk->ends_itself = true;
+            (void)found->release();
+        }
+        chunks_.erase(found);
+    }
     static typename Chunk::Stored stored(Result<R> result) {
         if constexpr (std::is_void_v<R>)
             return {};
@@ -406,6 +452,7 @@ class Map {
 
     static constexpr std::size_t kLeastWindow = 64;
     static constexpr std::size_t kTasksPerWorker = 6;
+    static constexpr std::size_t kTasksPerBuffer = 8;
 
     std::shared_ptr<detail::MapState> state_;
     Fn fn_;
@@ -418,7 +465,9 @@ class Map {
     std::optional<typename Source::Iterator> position_;
     std::vector<typename Source::Element> elements_;
     std::deque<std::unique_ptr<Chunk>> chunks_;
-    std::deque<typename Chunk::Place> ready_;
+    std::deque<typename Chunk::Place> ready_;  ///< with the lock
+    std::deque<typename Chunk::Place> own_;    ///< taken over
+    std::size_t own_left_ = 0;                 ///< of the first chunk, likewise
     std::optional<Item> current_;
 };
 

@@ -41,12 +41,71 @@ struct Operations {
     const Operations *reduce = nullptr;
 };
 
+/// The columns of the chunk that was read last: most items come one after the other.
+template <std::size_t Arity>
+class Columns {
+  public:
+    /// False: it is no chunk whose calls all have so many arguments.
+    bool open(const aiomq_job &job) {
+        if (job.kind != AIOMQ_KIND_CHUNK) return false;
+        if (task_id_ == job.task_id && payload_ == job.payload && attempt_ == job.attempt)
+            return usable_;
+        task_id_ = job.task_id;
+        payload_ = job.payload;
+        attempt_ = job.attempt;
+        usable_ = false;
+        aiomq_value column;
+        for (std::size_t i = 0; i < Arity; ++i) {
+            if (aiomq_value_column(&job, static_cast<std::uint32_t>(i), &column) != 0) return false;
+            columns_[i] = Value(column);
+        }
+        // One more would be an argument too many.
+        usable_ = aiomq_value_column(&job, Arity, &column) == -ENOENT;
+        return usable_;
+    }
+    template <class T>
+    T read(std::size_t index, std::uint32_t item) const {
+        const Value &column = columns_[index];
+        if constexpr (Number64<T>) {
+            const auto numbers = column.packed<T>(packed_type<T>);
+            if (item < numbers.size()) return numbers[item];
+        }
+        return Codec<T>::read(column[item]);
+    }
+
+  private:
+    std::uint64_t task_id_ = 0;
+    const void *payload_ = nullptr;
+    std::uint16_t attempt_ = 0;
+    bool usable_ = false;
+    std::array<Value, Arity> columns_;
+};
+
 /// The arguments of one call, or Error("aiomq.BadArguments") that says what was expected.
 template <class Fn>
 typename Fn::Arguments read_arguments(const aiomq_job &job, std::uint32_t item) {
     const auto fail = [](const std::string &text) -> Error {
         return {AIOMQ_ERROR, "aiomq.BadArguments", std::string(Fn::name()) + text};
     };
+    static thread_local Columns<Fn::arity> columns;
+    const auto mismatch_in = [&](std::size_t index, const TypeMismatch &mismatch) {
+        return fail(": argument " + std::to_string(index + 1) + ": " + mismatch.what());
+    };
+    if (Fn::arity != 0 && columns.open(job)) {
+        const auto read_one = [&]<class T>(std::type_identity<T>, std::size_t index) -> T {
+            try {
+                return columns.template read<T>(index, item);
+            } catch (const TypeMismatch &mismatch) {
+                throw mismatch_in(index, mismatch);
+            }
+        };
+        return [&]<std::size_t... I>(std::index_sequence<I...>)->typename Fn::Arguments {
+            (void)read_one;
+            return {read_one(std::type_identity<std::tuple_element_t<I, typename Fn::Arguments>>(),
+                             I)...};
+        }
+        (std::make_index_sequence<Fn::arity>());
+    }
     aiomq_value positional{};
     aiomq_value keywords{};
     if (Fn::arity != 0 || job.kind != AIOMQ_KIND_NONE)
@@ -62,7 +121,7 @@ typename Fn::Arguments read_arguments(const aiomq_job &job, std::uint32_t item) 
         try {
             return Codec<T>::read(all[static_cast<std::uint32_t>(index)]);
         } catch (const TypeMismatch &mismatch) {
-            throw fail(": argument " + std::to_string(index + 1) + ": " + mismatch.what());
+            throw mismatch_in(index, mismatch);
         }
     };
     return [&]<std::size_t... I>(std::index_sequence<I...>)->typename Fn::Arguments {

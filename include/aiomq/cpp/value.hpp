@@ -115,27 +115,41 @@ class Writer {
     Writer &operator=(const Writer &) = delete;
 
     aiomq_value_writer *handle() { return handle_; }
-    void reset() { aiomq_value_writer_reset(handle_); }
+    void reset() {
+        aiomq_value_writer_reset(handle_);
+        borrowed_ = 0;
+        calls_ = 1;
+    }
+    /// Bytes of what it has borrowed; and calls that the values are for.
+    std::size_t borrowed() const { return borrowed_; }
+    std::size_t calls() const { return calls_; }
     void none() { check(aiomq_value_write_none(handle_)); }
     void boolean(bool value) { check(aiomq_value_write_bool(handle_, value ? 1 : 0)); }
     void integer(std::int64_t value) { check(aiomq_value_write_int(handle_, value)); }
     void real(double value) { check(aiomq_value_write_float(handle_, value)); }
     void text(std::string_view value) {
         check(aiomq_value_write_text(handle_, value.data(), value.size()));
+        borrowed_ += value.size();
     }
     void bytes(std::span<const std::byte> value) {
         check(aiomq_value_write_bytes(handle_, value.data(), value.size()));
+        borrowed_ += value.size();
     }
     void array(std::span<const std::int64_t> values) {
         check(aiomq_value_write_ints(handle_, values.data(), values.size()));
+        borrowed_ += values.size_bytes();
     }
     void array(std::span<const double> values) {
         check(aiomq_value_write_floats(handle_, values.data(), values.size()));
+        borrowed_ += values.size_bytes();
     }
     void begin(int type) { check(aiomq_value_write_begin(handle_, type)); }
     void end() { check(aiomq_value_write_end(handle_)); }
     void keyword(const char *name) { check(aiomq_value_write_keyword(handle_, name)); }
-    void next_call() { check(aiomq_value_write_call(handle_)); }
+    void next_call() {
+        check(aiomq_value_write_call(handle_));
+        ++calls_;
+    }
 
   private:
     static void check(int error) {
@@ -145,6 +159,8 @@ class Writer {
     }
 
     aiomq_value_writer *handle_ = nullptr;
+    std::size_t borrowed_ = 0;
+    std::size_t calls_ = 1;
 };
 
 /// How T is written and read: `static void write(Writer &, const T &)`, `static T read(const Value &)`,

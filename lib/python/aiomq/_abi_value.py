@@ -67,6 +67,7 @@ FUNCTIONS: _abi.Functions = {
     "value_item": ("0.1", c_int, (handle, POINTER(Item))),
     "value_open": ("0.1", c_int, (POINTER(Item), POINTER(Value))),
     "value_arguments": ("0.1", c_int, (POINTER(Job), c_uint32, POINTER(Value), POINTER(Value))),
+    "value_column": ("0.1", c_int, (POINTER(Job), c_uint32, POINTER(Value))),
     "value_element": ("0.1", c_int, (POINTER(Value), c_uint32, POINTER(Value))),
     "value_key": ("0.1", c_int, (POINTER(Value), c_uint32, POINTER(Value))),
     "value_find": ("0.1", c_int, (POINTER(Value), c_char_p, POINTER(Value))),
