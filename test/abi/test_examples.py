@@ -17,7 +17,7 @@ import pytest
 TREE = Path(__file__).resolve().parents[2]
 INCLUDE_DIR = Path(os.environ.get("AIOMQ_INCLUDE_DIR", TREE / "include"))
 LIBRARY_DIR = Path(os.environ.get("AIOMQ_LIBRARY_DIR", TREE / "build" / "lib" / "core"))
-PAGES = sorted((TREE / "man").glob("*.[37]"))
+PAGES = sorted((TREE / "man").glob("aiomq*.[137]"))
 BLOCK = re.compile(r"^\.Bd -literal.*?\n(.*?)^\.Ed$", flags=re.DOTALL | re.MULTILINE)
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 
@@ -29,6 +29,7 @@ def examples(page: Path) -> list[str]:
 
 
 C_EXAMPLES = {page.stem: examples(page) for page in PAGES if page.stem != "aiomq-python"}
+GXX = {"cc": "c++", "gcc": "g++", "clang": "clang++"}
 NAMES = [name for name, found in C_EXAMPLES.items() if found]
 
 
@@ -36,9 +37,13 @@ def compiled(name: str, folder: Path, compiler: str = "cc") -> list[Path]:
     """The programs of a page."""
     programs = []
     for number, text in enumerate(C_EXAMPLES[name]):
-        source = folder / f"{name}{number}.c"
+        cpp = ".hpp>" in text
+        source = folder / f"{name}{number}{'.cpp' if cpp else '.c'}"
         source.write_text(text, encoding="utf-8")
-        command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{INCLUDE_DIR}"]
+        command = [GXX[compiler] if cpp else compiler, f"-std={'c++20' if cpp else 'c11'}"]
+        command += ["-Wall", "-Wextra", "-Werror", f"-I{INCLUDE_DIR}"]
+        if "int main(" not in text:
+            command += ["-shared", "-fPIC"]  # a plugin
         command += [str(source), "-o", str(source.with_suffix("")), f"-L{LIBRARY_DIR}", "-laiomq"]
         subprocess.run([*command, f"-Wl,-rpath,{LIBRARY_DIR}"], check=True)
         programs.append(source.with_suffix(""))
@@ -80,3 +85,13 @@ def test_a_pool_in_a_loop_of_ones_own(tmp_path: Path, monkeypatch: pytest.Monkey
     assert output(program, "parent", parent) == "done\n"
     twice = compiled("aiomq_worker_run", tmp_path)[0]
     assert output(program, "twice", twice) == "done\n"
+
+
+def test_the_cpp_example_prints_its_squares(tmp_path: Path) -> None:
+    assert output(compiled("aiomq_hpp", tmp_path)[0]) == "1 4 9 16 30\n"
+
+
+def test_the_plugin_is_taken(tmp_path: Path) -> None:
+    plugin = compiled("aiomq-worker", tmp_path)[0]
+    program = compiled("aiomq", tmp_path)[0]
+    assert output(program, "twice", "aiomq-worker", "--plugin", plugin) == "done\n"
