@@ -91,3 +91,7 @@ async def losing() -> str:
     except aiomq.WorkerDied:
         return "died"
     return ""
+
+
+async def call_native(function: aiomq.Native, *args: Any) -> Any:
+    return await aiomq.current_pool().apply(function, args)

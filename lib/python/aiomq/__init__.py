@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from aiomq._group import Group
+    from aiomq._native import Native, native
     from aiomq._nested import current_pool
     from aiomq._pool import Pool
     from aiomq._result import PoolResult
@@ -42,6 +43,7 @@ __all__ = [
     "Blocking",
     "FunctionStats",
     "Group",
+    "Native",
     "Pool",
     "PoolBroken",
     "PoolCalls",
@@ -64,6 +66,7 @@ __all__ = [
     "blocking",
     "current_pool",
     "current_task",
+    "native",
     "worker_state",
 ]
 
@@ -71,6 +74,7 @@ _homes = {
     "Blocking": "_blocking",
     "FunctionStats": "_stats",
     "Group": "_group",
+    "Native": "_native",
     "Pool": "_pool",
     "PoolBroken": "_errors",
     "PoolCalls": "_calls",
@@ -93,6 +97,7 @@ _homes = {
     "blocking": "_blocking",
     "current_pool": "_nested",
     "current_task": "_current",
+    "native": "_native",
     "worker_state": "_state",
 }
 

@@ -29,11 +29,12 @@ class Batches:
     """Successive items of an iterable. A batch of an array or range is a slice of it, else a list.
 
     Anything with `__array__`, as numpy's arrays and pandas' and Arrow's columns have it, is taken
-    for an array.
+    for an array. With `plain` all batches are lists, which native workers read, too.
     """
 
-    def __init__(self, iterable: Iterable[Any], size: Size) -> None:
+    def __init__(self, iterable: Iterable[Any], size: Size, plain: bool = False) -> None:
         self._size = size
+        self._plain = plain
         self._sequence: Any = None
         self._iterable = iterable
         if isinstance(iterable, _COPIED):
@@ -53,7 +54,10 @@ class Batches:
         begin = 0
         while begin < end:
             size = self._size(end - begin)
-            yield self._sequence[begin : begin + size]
+            batch = self._sequence[begin : begin + size]
+            if self._plain:
+                batch = batch.tolist() if hasattr(batch, "tolist") else list(batch)
+            yield batch
             begin += size
 
     def _lists(self, items: Iterator[Any], left: int | None) -> Iterator[list[Any]]:
@@ -66,8 +70,8 @@ class Batches:
 class EvenBatches(Batches):
     """Batches of one size from an iterable of known length; their number is known, too."""
 
-    def __init__(self, iterable: Iterable[Any], size: int) -> None:
-        super().__init__(iterable, lambda _left: size)
+    def __init__(self, iterable: Iterable[Any], size: int, plain: bool = False) -> None:
+        super().__init__(iterable, lambda _left: size, plain)
         items: Any = iterable if self._sequence is None else self._sequence
         self._count = -(-len(items) // size)
 
@@ -101,14 +105,14 @@ class AsyncBatches:
                 await close()
 
 
-def batches_of(iterable: Any, size: int | Size) -> Batches | AsyncBatches:
+def batches_of(iterable: Any, size: int | Size, plain: bool = False) -> Batches | AsyncBatches:
     """The batches of any iterable."""
     how: Size = (lambda _left: size) if isinstance(size, int) else size
     if isinstance(iterable, AsyncIterable) and not isinstance(iterable, Iterable):
         return AsyncBatches(iterable, how)
     if isinstance(size, int) and length(iterable) is not None:
-        return EvenBatches(iterable, size)
-    return Batches(iterable, how)
+        return EvenBatches(iterable, size, plain)
+    return Batches(iterable, how, plain)
 
 
 def blame(error: pickle.PicklingError, batch: Any, before: int) -> pickle.PicklingError:

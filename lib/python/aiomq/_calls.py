@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeAlias, 
 
 from aiomq import _checks
 from aiomq._map import MapOptions
+from aiomq._native import Native, routed
 from aiomq._options import Options, options
 from aiomq._result import PoolResult
 from aiomq._task import Task
@@ -85,7 +86,7 @@ class PoolCalls:
         pickled; ValueError for a function that can't be sent, or for more than max_memory
         allows; RuntimeError "pool is closed"; PoolBroken.
         """
-        return self._dispatcher.here().submit(fn, args, kwargs, True, self._options)
+        return self._dispatcher.here().submit(fn, args, kwargs, True, self._chosen(fn))
 
     @overload
     def submit_nowait(
@@ -97,7 +98,7 @@ class PoolCalls:
     ) -> Task[R]: ...
     def submit_nowait(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Like submit(), but raises QueueFull when there is no room now."""
-        return self._dispatcher.here().submit(fn, args, kwargs, False, self._options)
+        return self._dispatcher.here().submit(fn, args, kwargs, False, self._chosen(fn))
 
     @overload
     async def apply(
@@ -125,7 +126,7 @@ class PoolCalls:
             () if args is None else tuple(args),
             {} if kwds is None else dict(kwds),
             True,
-            self._options,
+            self._chosen(fn),
         )
 
     @overload
@@ -384,7 +385,13 @@ class PoolCalls:
 
         size = _checks.size("batchsize", batchsize, 1)
         dispatcher, *others = self._mapping(
-            fn, batches_of(iterable, size), False, 1, buffersize, return_exceptions, progress
+            fn,
+            batches_of(iterable, size, type(fn) is Native),
+            False,
+            1,
+            buffersize,
+            return_exceptions,
+            progress,
         )
         return BatchResult.start(dispatcher, *others)
 
@@ -466,4 +473,10 @@ class PoolCalls:
             buffersize = _checks.size("buffersize", buffersize, 1)
         _checks.function("progress", progress)
         how = MapOptions(star, chunksize, buffersize, bool(return_exceptions), progress)
-        return dispatcher, fn, iterable, how, self._options
+        return dispatcher, fn, iterable, how, self._chosen(fn)
+
+    def _chosen(self, fn: Any) -> Options | None:
+        """The options of a call of this function."""
+        if type(fn) is Native:
+            return routed(fn, self._options, self._dispatcher.natives())
+        return self._options

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic_ns
+
 from aiomq._board import Board
 
 # Time of one chunk: long against a round trip, short against a cancel.
@@ -76,3 +78,17 @@ class ChunkSizer(Pace):
         # An unseen worker has worked for this pool only, so all that it did counts.
         self.note(busy - self._seen_ns.get(worker, 0), items)
         self._seen_ns[worker] = busy
+
+
+class NativeSizer(ChunkSizer):
+    """The same for a native function, whose workers do not note how busy they are.
+
+    While more waits for a worker, the time between two of its chunks is what the second one took.
+    """
+
+    def observe(self, worker: int, items: int) -> None:
+        now = monotonic_ns()
+        last = self._seen_ns.get(worker)
+        self._seen_ns[worker] = now
+        if last is not None:
+            self.note(now - last, items)

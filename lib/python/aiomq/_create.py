@@ -14,6 +14,7 @@ from aiomq._board import Board
 from aiomq._depot import Depot
 from aiomq._group import Group
 from aiomq._logs import Logs, levels
+from aiomq._native import command
 from aiomq._stuck import SIGNAL, Stacks
 from aiomq._trouble import create_error
 
@@ -69,6 +70,7 @@ class Started(NamedTuple):
     childconcurrency: int
     arena_bytes: int  # what the arguments, and the results of each worker, may take
     log: object
+    natives: dict[str, int]  # the queue of each plugin
 
 
 def create(wanted: Wanted) -> Started:
@@ -79,6 +81,7 @@ def create(wanted: Wanted) -> Started:
     _checks.size("childconcurrency", wanted.childconcurrency, 1)
     queues = _queues(wanted.queues)
     groups = _groups(wanted, options.workers, queues)
+    served, natives = _served(groups, queues)
     workers = sum(group.processes for group in groups)
     if workers > _abi.WORKERS_MAX:
         raise ValueError(
@@ -99,7 +102,7 @@ def create(wanted: Wanted) -> Started:
     options.queues = _strings([name.encode(errors="replace") for name in queues])
     options.queue_count = len(queues)
     options.groups = (_abi_full.Group * len(groups))(
-        *(_group(group, wanted, queues) for group in groups)
+        *(_group(group, wanted, numbers) for group, numbers in zip(groups, served, strict=True))
     )
     options.group_count = len(groups)
     setup = _start.Setup(
@@ -110,6 +113,7 @@ def create(wanted: Wanted) -> Started:
         workers,
         options.arena_max_bytes,
         levels() if wanted.forward_logs else None,
+        natives,
     )
     log = _log_function(label)
     options.log = log
@@ -121,6 +125,7 @@ def create(wanted: Wanted) -> Started:
         max(group.childconcurrency or wanted.childconcurrency for group in groups),
         options.arena_max_bytes,
         log,
+        natives,
     )
 
 
@@ -210,19 +215,51 @@ def _groups(wanted: Wanted, usable: int, queues: list[str]) -> list[Group]:
     return groups
 
 
-def _group(group: Group, wanted: Wanted, queues: list[str]) -> _abi_full.Group:
+def _served(
+    groups: list[Group], queues: list[str]
+) -> tuple[list[list[int] | None], dict[str, int]]:
+    """The numbers of the queues that each group serves, None for all; and the queue of each plugin.
+
+    Groups with plugins have a queue of their own, which is added to `queues`, unless all have some.
+    """
+    given = len(queues)
+    served: list[list[int] | None] = []
+    natives: dict[str, int] = {}
+    for index, group in enumerate(groups):
+        numbers = None if group.queues is None else [queues.index(name) for name in group.queues]
+        if group.plugins is not None:
+            if numbers is None and all(other.plugins for other in groups):
+                numbers = list(range(given))
+            elif numbers is None:
+                numbers = [len(queues)]
+                queues.append(f"native-{index}")
+            for plugin in group.plugins:
+                natives.setdefault(plugin, numbers[0])
+        served.append(numbers)
+    if len(queues) > _abi.QUEUES_MAX:
+        raise ValueError(
+            f"with those of the plugins there are {len(queues)} queues; at most {_abi.QUEUES_MAX}"
+            " are possible"
+        )
+    if len(queues) > given:  # Python workers can't run what is in the others
+        served = [list(range(given)) if numbers is None else numbers for numbers in served]
+    return served, natives
+
+
+def _group(group: Group, wanted: Wanted, served: list[int] | None) -> _abi_full.Group:
     """As C wants it."""
     result = _abi_full.Group(struct_bytes=ctypes.sizeof(_abi_full.Group), workers=group.processes)
     if group.name is not None:
         result.name = group.name.encode(errors="replace")
     if group.program is not None:
         result.argv = _strings(group.program)
+    elif group.plugins is not None:
+        result.argv = _strings(command(group.plugins))
     else:
         result.stuck_signal = SIGNAL
-    if group.queues is not None:
-        numbers = [queues.index(name) for name in group.queues]
-        result.queues = (ctypes.c_uint32 * len(numbers))(*numbers)
-        result.queue_count = len(numbers)
+    if served is not None:
+        result.queues = (ctypes.c_uint32 * len(served))(*served)
+        result.queue_count = len(served)
     result.concurrency = group.childconcurrency or 0
     for name, field in (
         ("maxtasksperchild", "max_tasks"),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from aiomq import _abi, _checks
+from aiomq._native import path_of
 
 
 class Group:
@@ -24,6 +25,8 @@ class Group:
     program: argv of a native worker, a program that serves tasks through aiomq_worker_run() or the
         functions under it; searched in PATH when it has no slash. It is given functions by the name
         "module:qualified.name". Default: Python workers as the pool's other ones.
+    plugins: shared libraries with tasks in C or C++, which `aiomq-worker` runs; see native(). Such
+        a group has a queue of its own, unless `queues` says otherwise or all groups have plugins.
     name: what `aiomq-stat` shows. Default: the program's name.
     maxtasksperchild, max_memory_per_child: as for Pool, whose values are the default.
 
@@ -35,6 +38,7 @@ class Group:
         "max_memory_per_child",
         "maxtasksperchild",
         "name",
+        "plugins",
         "processes",
         "program",
         "queues",
@@ -47,6 +51,7 @@ class Group:
         queues: Sequence[str] | None = None,
         childconcurrency: int | None = None,
         program: Sequence[str | bytes | os.PathLike[str]] | None = None,
+        plugins: Sequence[str | os.PathLike[str]] | None = None,
         name: str | None = None,
         maxtasksperchild: int | None = None,
         max_memory_per_child: int | None = None,
@@ -60,6 +65,9 @@ class Group:
             if childconcurrency is None
             else _checks.size("childconcurrency", childconcurrency, 1, 2**31 - 1)
         )
+        self.plugins = None if plugins is None else _plugins(plugins)
+        if self.plugins is not None and program is not None:
+            raise ValueError("a group has a program or plugins, not both")
         self.program = None if program is None else _argv(program)
         self.name = None if name is None else _checks.text("name", name)
         self.maxtasksperchild = _limit("maxtasksperchild", maxtasksperchild)
@@ -86,6 +94,14 @@ def _argv(program: Sequence[str | bytes | os.PathLike[str]]) -> list[bytes]:
     if any(b"\0" in word for word in words):
         raise ValueError("program must not contain null characters")
     return words
+
+
+def _plugins(given: Sequence[str | os.PathLike[str]]) -> list[str]:
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        raise TypeError(f"plugins must be a sequence of paths, not {type(given).__name__}")
+    if not given:
+        raise ValueError("plugins must not be empty")
+    return [path_of(plugin) for plugin in given]
 
 
 def _limit(name: str, value: int | None) -> int | None:

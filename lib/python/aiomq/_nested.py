@@ -190,6 +190,10 @@ class NestedDispatcher:
         self._hub.users += 1
         return self._hub.users
 
+    def natives(self) -> dict[str, int]:
+        """As Submitter.natives()."""
+        return self._hub.pump.natives
+
     def function(self, function: Function, options: Options | None = None) -> bytes:
         """The function's name, by which it travels."""
         name = name_of(function)

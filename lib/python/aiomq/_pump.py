@@ -82,6 +82,7 @@ class Pump:
         self.permits = permits
         self.queues = queues
         self.workers = workers
+        self.natives: dict[str, int] = {}  # the queue of each plugin
         self.arena_bytes = arena_bytes  # of each worker's results, and of all arguments
         self.finalizer: Callable[[], Any] | None = None
         self.detach: Callable[[], None] = lambda: None  # from the loop, when nothing more is to run

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiomq._batches import batches_of, blame
 from aiomq._chunks import Pace, shrunk
 from aiomq._map import Map, MapOptions
+from aiomq._native import Native
 from aiomq._reference import Folding
 from aiomq._source import length
 
@@ -68,7 +69,7 @@ class Reduction(Map):
     ) -> None:
         self._lanes = dispatcher.workers * dispatcher.childconcurrency
         self._pace = Pace()
-        self._reduce = reduce
+        self._reduce = self._remote(reduce, options) if isinstance(reduce, Native) else reduce
         self._arrived: deque[tuple[int, Any]] = deque()  # chunks' numbers and partial results
         self._nodes: dict[tuple[int, int], Any] = {}  # by level and place
         self._sizes: dict[int, int] = {}  # items of the chunks in flight
@@ -80,7 +81,7 @@ class Reduction(Map):
         super().__init__(
             dispatcher,
             dispatcher.function(Folding(function, reduce)),
-            batches_of(iterable, size),
+            batches_of(iterable, size, isinstance(function, Native)),
             how._replace(chunksize=1, buffersize=_CHUNKS_PER_PERMIT * self._lanes),
             options,
         )
@@ -101,6 +102,14 @@ class Reduction(Map):
                 await self._wait()
         finally:
             self._leave()
+
+    def _remote(self, reduce: Native, options: Options | None) -> Reduce:
+        """A native function runs in its workers only."""
+
+        def join(left: Any, right: Any) -> Any:
+            return self._dispatcher.submit(reduce, (left, right), {}, True, options)
+
+        return join
 
     def _next_size(self, left: int | None) -> int:
         size = self._pace.size

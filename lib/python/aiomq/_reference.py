@@ -12,6 +12,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiomq import _depot
+from aiomq._native import Native
 
 if TYPE_CHECKING:
     from aiomq._depot import Depot
@@ -54,7 +55,13 @@ def name_of(function: Function, depot: Depot | None = None) -> str:
     """
     if isinstance(function, Streaming):
         return name_of_stream(function.generator, depot)
+    if isinstance(function, Native):
+        return function.name
     if isinstance(function, Folding):
+        if isinstance(function.function, Native) != isinstance(function.reduce, Native):
+            raise TypeError(
+                "a native function's results are folded by a native one, and others are not"
+            )
         return name_of(function.function, depot) + _REDUCE + name_of(function.reduce, depot)
     if not callable(function):
         raise TypeError(f"the function must be callable, not {type(function).__name__}")

@@ -37,6 +37,7 @@ class Setup(NamedTuple):
     workers: int
     arena_bytes: int  # what all arguments, and the results of each worker, may take
     levels: dict[str, int] | None = None  # see _logs.levels(); None: logs stay in the worker
+    natives: dict[str, int] | None = None  # the queue of each plugin
 
 
 def command() -> list[bytes]:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiomq import _abi, _abi_full, _bridge
 from aiomq._backlog import Backlog, Waiting
-from aiomq._chunks import ChunkSizer
+from aiomq._chunks import ChunkSizer, NativeSizer
 from aiomq._handle import Handle
+from aiomq._native import Native
 from aiomq._reference import Function, is_by_value, label_of, name_of, sharing
 from aiomq._task import Task
 from aiomq._trouble import NO_ROOM, call_error, function_name, item_error, raise_for
@@ -43,6 +44,7 @@ class Life:
     def __init__(self, started: Started) -> None:
         self.address = started.address  # 0 when the pool is freed
         self.handle = Handle(started)
+        self.natives = started.natives
         self.closing = False
         self.end_reason: BaseException | None = None
         self.end_text = "pool was terminated"
@@ -123,11 +125,17 @@ class Submitter:
                 raise_for(outcome, self)
             number = found.value
             self.life.handle.board.name(number, label_of(name))
+            if isinstance(function, Native):
+                self.life.sizers.setdefault(number, NativeSizer(self.life.handle.board, number))
             # What is pickled may be another one next time: a closure, an object with state.
             if not is_by_value(name):
                 with contextlib.suppress(TypeError):
                     self.life.functions[known] = number
         return number
+
+    def natives(self) -> dict[str, int]:
+        """The queue of each plugin that a group of the pool has."""
+        return self.life.natives
 
     def user_of(self, function: int) -> int:
         """A number for a call that no other call has; the codec reads the function from it."""

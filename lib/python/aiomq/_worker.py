@@ -109,6 +109,7 @@ def _set_up(
         loop.add_reader(fd, announcer.readable)
     pump.schedule()
     pump.finalizer = finalizer
+    pump.natives = setup.natives or {}
 
     def detach() -> None:
         loop.remove_reader(fd)
