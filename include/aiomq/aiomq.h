@@ -784,8 +784,8 @@ int aiomq_worker_run(aiomq_worker *worker, const aiomq_run_options *options);
 struct event_base *aiomq_worker_event_base(aiomq_worker *worker);
 
 #define AIOMQ_PLUGIN_VERSION 1u /**< of aiomq_plugin */
-#define AIOMQ_PLUGIN_ENTRY \
-    "aiomq_plugin_entry" /**< what a plugin exports: an aiomq_plugin_function */
+/** The function that a plugin exports: `const aiomq_plugin *aiomq_plugin_entry(void)`. */
+#define AIOMQ_PLUGIN_ENTRY "aiomq_plugin_entry"
 
 /** Tasks in a shared library, for aiomq-worker(1). All but the first four members are optional. */
 typedef struct aiomq_plugin {
@@ -804,8 +804,6 @@ typedef struct aiomq_plugin {
     int (*answer)(void *user, const aiomq_completion *completion);
     int (*resolve)(void *user, const char *name, size_t name_bytes, aiomq_handler *ret_handler);
 } aiomq_plugin;
-
-typedef const aiomq_plugin *(*aiomq_plugin_function)(void);
 
 /* ---------------------------------------------------------------------------------------------
  * Values: arguments and results that every language understands

@@ -13,7 +13,8 @@ Plugin::Plugin(const std::string &path) : path_(path) {
     void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr)
         throw std::runtime_error("can't load the plugin: " + std::string(dlerror()));
-    const auto entry = reinterpret_cast<aiomq_plugin_function>(dlsym(library, AIOMQ_PLUGIN_ENTRY));
+    const auto entry =
+        reinterpret_cast<const aiomq_plugin *(*)()>(dlsym(library, AIOMQ_PLUGIN_ENTRY));
     if (entry == nullptr)
         throw refuse("no plugin: it does not export " AIOMQ_PLUGIN_ENTRY
                      " (in C++ AIOMQ_PLUGIN() defines it)");
