@@ -13,6 +13,8 @@
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <aiomq/aiomq.hpp>
 
@@ -193,13 +195,19 @@ class EventLoop {
             const auto lock = core_->lock();
             core_->require_pool();
             core_->attach(this);
-            event_assign(&event_, base, aiomq_pool_fd(core_->pool()), EV_READ | EV_PERSIST,
-                         &Attached::on_event, this);
+            // Its own, since the pool may end before the loop does.
+            fd_ = fcntl(aiomq_pool_fd(core_->pool()), F_DUPFD_CLOEXEC, 0);
+            if (fd_ < 0) {
+                core_->attach(nullptr);
+                throw Error::of_call(-errno, "a pool on an event loop");
+            }
+            event_assign(&event_, base, fd_, EV_READ | EV_PERSIST, &Attached::on_event, this);
             event_add(&event_, nullptr);
             wake();  // dispatch() arms the descriptor
         }
         ~Attached() override {
             event_del(&event_);
+            close(fd_);
             const auto lock = core_->lock();
             core_->attach(nullptr);
         }
@@ -219,6 +227,7 @@ class EventLoop {
         }
 
         std::shared_ptr<detail::Core> core_;
+        int fd_ = -1;
         struct event event_ {};
     };
 

@@ -30,7 +30,7 @@ def blocks(language: str) -> list[str]:
 
 def promised_output(example: str) -> str:
     """What the example says that it prints, in the comment behind the line that prints."""
-    prints = r"(?:print.*|run\(main\(\)\))(?:  # |  // )(.*)$"
+    prints = r"(?:.*print.*|run\(main\(\)\))(?:  # |  // )(.*)$"
     promises: list[str] = re.findall(prints, example, flags=re.MULTILINE)
     assert len(promises) == 1, "one line of the example says what it prints"
     return promises[0] + "\n"
@@ -102,6 +102,21 @@ class ReadmeTest(unittest.TestCase):
             check=True,
         )
         self.run_and_compare([str(program)], promised_output(example))
+
+    def test_cpp_example(self) -> None:
+        (example,) = blocks("cpp")
+        source = self.folder / "example.cpp"
+        source.write_text(example, encoding="utf-8")
+        program = self.folder / "example"
+        compiler = os.environ.get("CXX", "c++").split()
+        flags = ["-std=c++20", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror"]
+        link = [f"-L{LIBRARY_DIR}", f"-Wl,-rpath,{LIBRARY_DIR}", "-laiomq"]
+        command = [*compiler, *flags, f"-I{INCLUDE_DIR}", str(source)]
+        subprocess.run([*command, "-o", str(program), *link], check=True)
+        self.run_and_compare([str(program)], promised_output(example))
+        headers = subprocess.run([*command, "-M"], check=True, capture_output=True, text=True)
+        for library in ("capnp", "kj", "boost", "event2"):
+            self.assertNotIn(f"/{library}/", headers.stdout)
 
     def test_commands_exist(self) -> None:
         """Every `./dev VERB` that the README names is one."""

@@ -152,6 +152,20 @@ TEST_F(Calls, AnUnorderedMapGivesEachOnce) {
     EXPECT_EQ(std::ranges::count(seen, true), 5000);
 }
 
+TEST_F(Calls, AMapMayBeMovedWhileItRuns) {
+    auto map = pool().map_unordered(kTwice, std::vector<std::int64_t>(1000, 1));
+    EXPECT_EQ(map.next()->second, 2);
+    auto moved = std::move(map);
+    EXPECT_EQ(moved.to_vector().size(), 999U);
+}
+
+TEST_F(Calls, AnErrorEndsAFold) {
+    EXPECT_THROW(pool().map_reduce("fail", "concat", std::vector<std::string>(1000, "x"),
+                                   std::optional<std::string>()),
+                 aiomq::Error);
+    EXPECT_EQ(pool().apply(kAdd, 1, 1), 2);
+}
+
 TEST_F(Calls, AMapPullsNoMoreThanItsBuffer) {
     std::size_t pulled = 0;
     auto source = std::views::iota(std::int64_t{0}) |

@@ -196,6 +196,31 @@ TEST(Libevent, AFutureIsAwaitedOnItsPoolsLoopOnly) {
     EXPECT_THROW(pool.run(sleeper()), aiomq::Error);
 }
 
+TEST(Libevent, APoolMayEndBeforeItsLoop) {
+    event_base *base = event_base_new();
+    {
+        aiomq::EventLoop loop(base);
+        auto pool = std::make_unique<aiomq::Pool>(aiomq::PoolOptions{.workers = 1});
+        loop.attach(*pool);
+        const auto main = [&]() -> aiomq::Task<int> {
+            auto future = pool->submit(kNever);
+            auto late = [&]() -> aiomq::Task<> {
+                co_await aiomq::sleep_for(1ms);
+                pool.reset();
+            };
+            loop.spawn(late());
+            try {
+                co_await future;
+            } catch (const aiomq::Error &error) {
+                co_return error.outcome();
+            }
+            co_return AIOMQ_OK;
+        };
+        EXPECT_EQ(loop.run(main()), AIOMQ_POOL_CLOSED);
+    }
+    event_base_free(base);
+}
+
 TEST(Libevent, TasksThatHaveNotEndedGoWithTheirLoop) {
     event_base *base = event_base_new();
     bool gone = false;

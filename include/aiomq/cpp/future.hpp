@@ -192,7 +192,8 @@ inline Value View::value() const {
 }
 inline void View::reset() { held_.reset(); }
 
-/// The result of a task to come. Any one thread at a time; the pool may end before it.
+/// The result of a task to come. Any one thread at a time; the pool may end before it. One that is dropped
+/// lets its task run, and its result go: cancel() comes first where that is not wanted.
 template <class T>
 class [[nodiscard]] Future {
   public:

@@ -365,7 +365,7 @@ class Map {
         detail::Core &core = *state_->core;
         auto lock = core.lock();
         auto chunk = std::make_unique<Chunk>(state_, name_, state_->sent, elements_.size());
-        if constexpr (Unordered) chunk->unordered = &ready_;
+        if constexpr (Unordered) chunk->unordered = ready_.get();
         Writer &writer = core.writer();
         writer.reset();
         try {
@@ -383,7 +383,7 @@ class Map {
         chunks_.push_back(std::move(chunk));
     }
     bool has_next() const {
-        if constexpr (Unordered) return !ready_.empty();
+        if constexpr (Unordered) return !ready_->empty();
         return chunks_.empty() || chunks_.front()->results[chunks_.front()->taken].has_value();
     }
     /// Whether there is a result that only this thread knows of: no lock is needed for it.
@@ -394,7 +394,7 @@ class Map {
     /// Makes what has come this thread's own. With the lock held, and has_next().
     void take_over() {
         if constexpr (Unordered) {
-            own_.swap(ready_);
+            own_.swap(*ready_);
         } else {
             const Chunk &chunk = *chunks_.front();
             std::size_t upto = chunk.taken;
@@ -465,9 +465,11 @@ class Map {
     std::optional<typename Source::Iterator> position_;
     std::vector<typename Source::Element> elements_;
     std::deque<std::unique_ptr<Chunk>> chunks_;
-    std::deque<typename Chunk::Place> ready_;  ///< with the lock
-    std::deque<typename Chunk::Place> own_;    ///< taken over
-    std::size_t own_left_ = 0;                 ///< of the first chunk, likewise
+    /// With the lock. Where it is, chunks know, also when this is moved.
+    std::unique_ptr<std::deque<typename Chunk::Place>> ready_ =
+        std::make_unique<std::deque<typename Chunk::Place>>();
+    std::deque<typename Chunk::Place> own_;  ///< taken over
+    std::size_t own_left_ = 0;               ///< of the first chunk, likewise
     std::optional<Item> current_;
 };
 

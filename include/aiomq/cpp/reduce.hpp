@@ -28,7 +28,11 @@ class Reduction {
     T run(Source source, std::optional<T> initial) {
         std::size_t size = options_.chunksize != 0 ? options_.chunksize : 1;
         const std::string name = name_of(fn_) + ":reduce:" + name_of(reduce_);
-        std::deque<std::pair<Future<Partial>, std::size_t>> under_way;
+        struct UnderWay : std::deque<std::pair<Future<Partial>, std::size_t>> {
+            ~UnderWay() {  // after an error
+                for (auto &[future, items] : *this) future.cancel();
+            }
+        } under_way;
         std::size_t place = 0;
         std::size_t done = 0;
         std::vector<typename Source::Element> elements;
