@@ -91,7 +91,7 @@ def test_words_are_counted_as_by_coreutils() -> None:
 
 
 def test_words_are_counted_as_by_coreutils_though_a_worker_is_killed() -> None:
-    paths = texts() * 20
+    paths = texts() * 6
     with subprocess.Popen([WORD_COUNT, *paths], stdout=subprocess.PIPE) as program:
         os.kill(worker_at_work(program), signal.SIGKILL)
         output, _ = program.communicate(timeout=PATIENCE_SECONDS)
@@ -99,7 +99,7 @@ def test_words_are_counted_as_by_coreutils_though_a_worker_is_killed() -> None:
     expected: Counter[bytes] = Counter()
     for line in coreutils_words(texts()).splitlines():
         count, _, word = line.partition(b" ")
-        expected[word] = 20 * int(count)
+        expected[word] = 6 * int(count)
     found = dict(reversed(line.split(b" ", 1)) for line in output.splitlines())
     assert {word: int(count) for word, count in found.items()} == expected
 
