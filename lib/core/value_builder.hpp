@@ -36,8 +36,6 @@ class ValueBuilder {
         return nodes_.size() == 1 && calls_.empty() && open_.empty() ? &nodes_[0] : nullptr;
     }
     bool empty() const { return nodes_.empty() && calls_.empty(); }
-    /// Values at the top, all calls taken together.
-    std::size_t values() const { return starts_.size(); }
     /// Calls that the values are for.
     std::size_t calls() const { return calls_.size() + 1; }
 

@@ -210,4 +210,21 @@ std::uint32_t Reader::number4(const ListView &list, std::uint32_t index) const {
     return static_cast<std::uint32_t>(index % 2 == 0 ? word : word >> 32);
 }
 
+bool ColumnView::open(Reader &reader, const StructView &view) {
+    kind = static_cast<ColumnKind>(reader.data(view, 0) & 0xffff);
+    joined = BytesView{};
+    switch (kind) {
+        case ColumnKind::VALUES:
+            return reader.get_structs(view, 0, list);
+        case ColumnKind::INTS:
+        case ColumnKind::FLOATS:
+            return reader.get_numbers(view, 0, ElementSize::kEightBytes, list);
+        case ColumnKind::TEXTS:
+        case ColumnKind::BYTES:
+            return reader.get_numbers(view, 0, ElementSize::kFourBytes, list) &&
+                   reader.get_bytes(view, 1, joined);
+    }
+    return damaged("a column of unknown kind");
+}
+
 }  // namespace aiomq

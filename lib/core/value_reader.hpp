@@ -113,4 +113,23 @@ class Reader {
     py::Lending *lending_ = nullptr;
 };
 
+/// One column, opened: where its elements are.
+struct ColumnView {
+    ColumnKind kind = ColumnKind::VALUES;
+    ListView list;
+    BytesView joined;  ///< of texts or bytes: `list` has their ends
+
+    bool open(Reader &reader, const StructView &view);
+    /// Element @index, below list.count, of texts or bytes.
+    bool joined_element(const Reader &reader, std::uint32_t index, BytesView &ret) const {
+        const std::uint32_t start = index == 0 ? 0 : reader.number4(list, index - 1);
+        const std::uint32_t end = reader.number4(list, index);
+        if (start > end || end > joined.size) {
+            return damaged("an element reaches out of its column");
+        }
+        ret = {joined.data + start, end - start};
+        return true;
+    }
+};
+
 }  // namespace aiomq

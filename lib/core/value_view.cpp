@@ -42,35 +42,19 @@ StructView unpack(std::uint64_t word) {
 /// One column, opened.
 class Column {
   public:
-    bool open(Reader &reader, const StructView &view) {
-        kind_ = static_cast<ColumnKind>(reader.data(view, kTagWord) & kTagMask);
-        switch (kind_) {
-            case ColumnKind::VALUES:
-                return reader.get_structs(view, 0, list_);
-            case ColumnKind::INTS:
-            case ColumnKind::FLOATS:
-                return reader.get_numbers(view, 0, ElementSize::kEightBytes, list_);
-            case ColumnKind::TEXTS:
-            case ColumnKind::BYTES:
-                return reader.get_numbers(view, 0, ElementSize::kFourBytes, list_) &&
-                       reader.get_bytes(view, 1, joined_);
-        }
-        return damaged("a column of unknown kind");
-    }
-    std::uint32_t count() const { return list_.count; }
+    bool open(Reader &reader, const StructView &view) { return view_.open(reader, view); }
+    std::uint32_t count() const { return view_.list.count; }
     /// The type of its numbers if it is packed, else 0.
     std::uint32_t packed() const {
-        if (list_.count == 0) return 0;
-        if (kind_ == ColumnKind::INTS) return AIOMQ_TYPE_INT;
-        return kind_ == ColumnKind::FLOATS ? AIOMQ_TYPE_FLOAT : 0;
+        if (view_.list.count == 0) return 0;
+        if (view_.kind == ColumnKind::INTS) return AIOMQ_TYPE_INT;
+        return view_.kind == ColumnKind::FLOATS ? AIOMQ_TYPE_FLOAT : 0;
     }
-    const void *numbers(const Reader &reader) const { return reader.address(list_); }
+    const void *numbers(const Reader &reader) const { return reader.address(view_.list); }
     bool element(Reader &reader, std::uint32_t index, aiomq_value &ret) const;
 
   private:
-    ColumnKind kind_ = ColumnKind::VALUES;
-    ListView list_;
-    BytesView joined_;
+    ColumnView view_;
 };
 
 Reader reader_of(const aiomq_value &value) {
@@ -164,26 +148,23 @@ bool open_value(Reader &reader, const StructView &view, aiomq_value &ret) {
 }
 
 bool Column::element(Reader &reader, std::uint32_t index, aiomq_value &ret) const {
-    switch (kind_) {
+    switch (view_.kind) {
         case ColumnKind::VALUES:
-            return open_value(reader, reader.element(list_, index), ret);
+            return open_value(reader, reader.element(view_.list, index), ret);
         case ColumnKind::INTS:
             ret.type = AIOMQ_TYPE_INT;
-            ret.value.integer = static_cast<std::int64_t>(reader.number8(list_, index));
+            ret.value.integer = static_cast<std::int64_t>(reader.number8(view_.list, index));
             return true;
         case ColumnKind::FLOATS:
             ret.type = AIOMQ_TYPE_FLOAT;
-            ret.value.real = std::bit_cast<double>(reader.number8(list_, index));
+            ret.value.real = std::bit_cast<double>(reader.number8(view_.list, index));
             return true;
         case ColumnKind::TEXTS:
         case ColumnKind::BYTES: {
-            const std::uint32_t start = index == 0 ? 0 : reader.number4(list_, index - 1);
-            const std::uint32_t end = reader.number4(list_, index);
-            if (start > end || end > joined_.size)
-                return damaged("an element reaches out of its column");
-            const bool text = kind_ == ColumnKind::TEXTS;
-            set_data(ret, text ? AIOMQ_TYPE_TEXT : AIOMQ_TYPE_BYTES,
-                     {joined_.data + start, end - start});
+            BytesView bytes;
+            if (!view_.joined_element(reader, index, bytes)) return false;
+            set_data(ret, view_.kind == ColumnKind::TEXTS ? AIOMQ_TYPE_TEXT : AIOMQ_TYPE_BYTES,
+                     bytes);
             return true;
         }
     }

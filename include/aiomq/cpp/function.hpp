@@ -106,8 +106,5 @@ void write_arguments(Writer &writer, Fn, std::index_sequence<I...>, const A &...
      ...);
 }
 
-template <class Fn, class... A>
-concept CallableWith = Named<Fn> && std::remove_cvref_t<Fn>::arity == sizeof...(A);
-
 }  // namespace detail
 }  // namespace aiomq

@@ -285,7 +285,6 @@ class Waiting : public CancelHook {
         cancelled_ = true;
         resume();
     }
-    void set_cancelled() { cancelled_ = true; }
 
   private:
     std::coroutine_handle<> handle_;

@@ -197,46 +197,19 @@ PyObject *decode_container(Reader &reader, const StructView &view, ValueKind kin
 
 }  // namespace
 
-bool Column::open(Reader &reader, const StructView &view) {
-    kind_ = static_cast<ColumnKind>(reader.data(view, kTagWord) & 0xffff);
-    joined_ = BytesView{};
-    switch (kind_) {
-        case ColumnKind::VALUES:
-            return reader.get_structs(view, 0, list_);
-        case ColumnKind::INTS:
-        case ColumnKind::FLOATS:
-            return reader.get_numbers(view, 0, ElementSize::kEightBytes, list_);
-        case ColumnKind::TEXTS:
-        case ColumnKind::BYTES:
-            return reader.get_numbers(view, 0, ElementSize::kFourBytes, list_) &&
-                   reader.get_bytes(view, 1, joined_);
-    }
-    return damaged("a column of unknown kind");
-}
-
-bool Column::joined_element(const Reader &reader, std::uint32_t index, BytesView &ret) const {
-    const std::uint32_t start = index == 0 ? 0 : reader.number4(list_, index - 1);
-    const std::uint32_t end = reader.number4(list_, index);
-    if (start > end || end > joined_.size) {
-        return damaged("an element reaches out of its column");
-    }
-    ret = {joined_.data + start, end - start};
-    return true;
-}
-
 PyObject *Column::other_element(Reader &reader, std::uint32_t index, unsigned depth) const {
     BytesView bytes;
-    switch (kind_) {
+    switch (view_.kind) {
         case ColumnKind::VALUES:
-            return decode_value(reader, reader.element(list_, index), depth);
+            return decode_value(reader, reader.element(view_.list, index), depth);
         case ColumnKind::INTS:
             break;  // element() has dealt with it
         case ColumnKind::FLOATS:
-            return PyFloat_FromDouble(std::bit_cast<double>(reader.number8(list_, index)));
+            return PyFloat_FromDouble(std::bit_cast<double>(reader.number8(view_.list, index)));
         case ColumnKind::TEXTS:
-            return joined_element(reader, index, bytes) ? decode_text(bytes) : nullptr;
+            return view_.joined_element(reader, index, bytes) ? decode_text(bytes) : nullptr;
         case ColumnKind::BYTES:
-            return joined_element(reader, index, bytes) ? decode_bytes(bytes) : nullptr;
+            return view_.joined_element(reader, index, bytes) ? decode_bytes(bytes) : nullptr;
     }
     return nullptr;
 }

@@ -18,24 +18,21 @@ class Column {
     Column() = default;
 
     /// False with ValueError set: damaged.
-    bool open(Reader &reader, const StructView &view);
-    std::uint32_t count() const { return list_.count; }
+    bool open(Reader &reader, const StructView &view) { return view_.open(reader, view); }
+    std::uint32_t count() const { return view_.list.count; }
     /// Its elements are scalars, texts or byte strings, in a row.
-    bool is_flat() const { return kind_ != ColumnKind::VALUES; }
+    bool is_flat() const { return view_.kind != ColumnKind::VALUES; }
     /// Element @index, below count(). @depth of the element itself.
     PyObject *element(Reader &reader, std::uint32_t index, unsigned depth) const {
-        return kind_ == ColumnKind::INTS
-                   ? PyLong_FromLongLong(static_cast<long long>(reader.number8(list_, index)))
+        return view_.kind == ColumnKind::INTS
+                   ? PyLong_FromLongLong(static_cast<long long>(reader.number8(view_.list, index)))
                    : other_element(reader, index, depth);
     }
 
   private:
     PyObject *other_element(Reader &reader, std::uint32_t index, unsigned depth) const;
-    bool joined_element(const Reader &reader, std::uint32_t index, BytesView &ret) const;
 
-    ColumnKind kind_ = ColumnKind::VALUES;
-    ListView list_;
-    BytesView joined_;
+    ColumnView view_;
 };
 
 /// The value in @view.
